@@ -1,0 +1,221 @@
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// readSize is what one read from the socket asks for. Most frames are a few
+	// hundred bytes; several come in one read.
+	readSize = 16 << 10
+	// maxUnclaimedFiles is how many descriptors may wait for the frames that
+	// declare them.
+	maxUnclaimedFiles = 8
+	// maxIdleBuffer is the largest buffer kept between frames.
+	maxIdleBuffer = 64 << 10
+)
+
+// Socketpair returns the two ends of a control channel: one for this process,
+// one to hand to a child (close-on-exec both; exec.Cmd.ExtraFiles clears that
+// for the child).
+func Socketpair() (local *net.UnixConn, remote *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ipc: socketpair: %w", err)
+	}
+	remote = os.NewFile(uintptr(fds[1]), "millrace-executor")
+	local, err = FileConn(os.NewFile(uintptr(fds[0]), "millrace-supervisor"))
+	if err != nil {
+		return nil, nil, errors.Join(err, remote.Close())
+	}
+	return local, remote, nil
+}
+
+// FileConn turns an inherited descriptor into a connection. It takes ownership
+// of f.
+func FileConn(f *os.File) (*net.UnixConn, error) {
+	defer f.Close() // net.FileConn duplicates it
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, fmt.Errorf("ipc: descriptor %s is no socket: %w", f.Name(), err)
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("ipc: descriptor %s is no Unix socket", f.Name()), c.Close())
+	}
+	return u, nil
+}
+
+// socket reads and writes whole frames. One goroutine reads, one at a time
+// writes.
+type socket struct {
+	conn  *net.UnixConn
+	buf   []byte // read buffer; buf[r:w] is unread
+	r, w  int
+	oob   []byte
+	files []*os.File // received, not yet claimed by a frame
+}
+
+func newSocket(c *net.UnixConn) *socket {
+	return &socket{conn: c, buf: make([]byte, readSize), oob: make([]byte, unix.CmsgSpace(maxUnclaimedFiles*4))}
+}
+
+// writeFrame writes one frame, with a descriptor if f is not nil.
+func (s *socket) writeFrame(b []byte, f *os.File, deadline time.Time) error {
+	if err := s.conn.SetWriteDeadline(deadline); err != nil {
+		return hangUp(err)
+	}
+	if f == nil {
+		_, err := s.conn.Write(b)
+		return hangUp(err)
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	// The descriptor is used inside Control so that a concurrent Close of f
+	// cannot hand its number to another file first.
+	var n int
+	cerr := raw.Control(func(fd uintptr) {
+		n, _, err = s.conn.WriteMsgUnix(b, unix.UnixRights(int(fd)), nil)
+	})
+	if err := errors.Join(cerr, err); err != nil {
+		return hangUp(err)
+	}
+	if n < len(b) {
+		_, err = s.conn.Write(b[n:])
+	}
+	return hangUp(err)
+}
+
+// readFrame returns the next frame's bytes, valid until the next call, and the
+// descriptor that came with it.
+func (s *socket) readFrame() (header, []byte, *os.File, error) {
+	if err := s.fill(HeaderSize); err != nil {
+		return header{}, nil, nil, err
+	}
+	h, err := parseHeader(s.buf[s.r:])
+	if err != nil {
+		return h, nil, nil, err
+	}
+	if err := s.fill(int(h.size)); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = protocolErrorf("%s: frame of %d bytes cut short by a hang-up", h.typ, h.size)
+		}
+		return h, nil, nil, err
+	}
+	b := s.buf[s.r : s.r+int(h.size)]
+	s.r += int(h.size)
+	var f *os.File
+	if h.files == 1 {
+		if len(s.files) == 0 {
+			return h, nil, nil, protocolErrorf("%s: a descriptor was declared and none was sent", h.typ)
+		}
+		f, s.files = s.files[0], s.files[1:]
+	}
+	// Descriptors arrive no later than the first byte of their frame, and a
+	// read does not go past the bytes that a later descriptor is attached to.
+	if s.r == s.w && len(s.files) > 0 {
+		if f != nil {
+			f.Close()
+		}
+		return h, nil, nil, protocolErrorf("%s: %d descriptors came that no frame declares", h.typ, len(s.files))
+	}
+	return h, b, f, nil
+}
+
+// fill makes at least n unread bytes available.
+func (s *socket) fill(n int) error {
+	if s.w-s.r >= n {
+		return nil
+	}
+	if s.r > 0 {
+		s.w = copy(s.buf, s.buf[s.r:s.w])
+		s.r = 0
+	}
+	switch {
+	case n > len(s.buf):
+		grown := make([]byte, align(n+readSize))
+		copy(grown, s.buf[:s.w])
+		s.buf = grown
+	case s.w == 0 && len(s.buf) > maxIdleBuffer && n <= readSize:
+		s.buf = make([]byte, readSize)
+	}
+	for s.w < n {
+		if err := s.read(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *socket) read() error {
+	n, oobn, flags, _, err := s.conn.ReadMsgUnix(s.buf[s.w:], s.oob)
+	if oobn > 0 {
+		if err := s.takeFiles(s.oob[:oobn]); err != nil {
+			return err
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case flags&unix.MSG_CTRUNC != 0:
+		return protocolErrorf("more than %d descriptors in one message", maxUnclaimedFiles)
+	case n == 0:
+		return io.EOF
+	}
+	s.w += n
+	return nil
+}
+
+func (s *socket) takeFiles(oob []byte) error {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return protocolErrorf("control data: %v", err)
+	}
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			continue // not descriptors: nothing of ours
+		}
+		for _, fd := range fds {
+			s.files = append(s.files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	if len(s.files) > maxUnclaimedFiles {
+		return protocolErrorf("%d descriptors that no frame has declared", len(s.files))
+	}
+	return nil
+}
+
+// close closes the connection. closeFiles may only be called by the reader,
+// once it reads no more.
+func (s *socket) close() error { return s.conn.Close() }
+
+func (s *socket) closeFiles() {
+	for _, f := range s.files {
+		f.Close()
+	}
+	s.files = nil
+}
+
+// hangUp turns the system's words for a closed peer into ErrHangUp.
+func hangUp(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		return ErrHangUp
+	case errors.Is(err, net.ErrClosed):
+		return ErrClosed
+	}
+	return err
+}
