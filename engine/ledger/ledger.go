@@ -1,0 +1,167 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/millrace/millrace/ipc"
+	"github.com/millrace/millrace/shm"
+)
+
+// HostOwner is the segment-id prefix of the supervisor's own segments.
+const HostOwner = 0
+
+// Ledger is the reference table of one supervisor.
+type Ledger struct {
+	mu       sync.Mutex
+	segments map[shm.SegmentID]*segment
+	owners   map[*Owner]struct{}
+	bytes    uint64 // of all blocks
+	nextHost uint32
+}
+
+// segment is one memfd and what is published in it.
+type segment struct {
+	*shm.Segment
+	owner   *Owner          // nil when the supervisor made it or its writer died
+	arena   bool            // the account's own arena still writes in it
+	blocks  []*block        // by offset
+	readers map[*Owner]bool // executors that hold its descriptor
+}
+
+// block is an entry: it lives while refs > 0.
+type block struct {
+	shm.Block
+	segment *segment
+	account *Account
+	refs    int
+}
+
+// New returns an empty ledger.
+func New() *Ledger {
+	return &Ledger{segments: make(map[shm.SegmentID]*segment), owners: make(map[*Owner]struct{})}
+}
+
+// Bytes returns the length of all blocks of all accounts: the host's state in
+// memory.
+func (l *Ledger) Bytes() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes
+}
+
+// Segments returns how many segments are held open.
+func (l *Ledger) Segments() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.segments)
+}
+
+// find returns the block that holds all of r, or nil.
+func (l *Ledger) find(r shm.Ref) *block {
+	s := l.segments[r.Segment]
+	if s == nil {
+		return nil
+	}
+	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].Offset > r.Offset }) - 1
+	if i < 0 {
+		return nil
+	}
+	b := s.blocks[i]
+	end, ok := r.End()
+	if !ok || end > b.Offset+b.Length {
+		return nil
+	}
+	return b
+}
+
+// enter adds a block that was checked to lie within its segment.
+func (s *segment) enter(b *block) error {
+	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].Offset >= b.Offset })
+	end := b.Offset + b.Length
+	if i < len(s.blocks) && s.blocks[i].Offset < end {
+		return blockError(b.Block, "overlaps the block at %d", s.blocks[i].Offset)
+	}
+	if i > 0 && s.blocks[i-1].Offset+s.blocks[i-1].Length > b.Offset {
+		return blockError(b.Block, "overlaps the block at %d", s.blocks[i-1].Offset)
+	}
+	s.blocks = slices.Insert(s.blocks, i, b)
+	return nil
+}
+
+// drop takes a block out and gives it back to its writer. When the segment is
+// of no further use it is closed.
+func (l *Ledger) drop(b *block) {
+	s := b.segment
+	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].Offset >= b.Offset })
+	s.blocks = slices.Delete(s.blocks, i, i+1)
+	l.bytes -= b.Length
+	b.account.bytes -= b.Length
+	switch {
+	case s.owner != nil:
+		s.owner.owe(b.Block)
+	case s.arena:
+		b.account.freed = append(b.account.freed, b.Block)
+	default:
+		l.retire(s)
+	}
+}
+
+// retire closes a segment that has no writer any more, once nothing in it is
+// referred to, and tells its readers.
+func (l *Ledger) retire(s *segment) {
+	if s.owner != nil || s.arena || len(s.blocks) > 0 {
+		return
+	}
+	delete(l.segments, s.ID())
+	for reader := range s.readers {
+		reader.oweDetach(s.ID())
+	}
+	// Closing a descriptor that nobody reads cannot fail in a way that matters.
+	_ = s.Close()
+}
+
+// enterSegment adds a segment.
+func (l *Ledger) enterSegment(seg *shm.Segment, owner *Owner) (*segment, error) {
+	if _, ok := l.segments[seg.ID()]; ok {
+		return nil, &RefError{Ref: shm.Ref{Segment: seg.ID()}, Msg: "segment attached twice"}
+	}
+	s := &segment{Segment: seg, owner: owner, readers: make(map[*Owner]bool)}
+	l.segments[seg.ID()] = s
+	return s, nil
+}
+
+// NextHostSegment mints an id for a segment that the supervisor makes.
+func (l *Ledger) NextHostSegment() shm.SegmentID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.nextHost++
+	return shm.SegmentID(uint64(HostOwner)<<32 | uint64(l.nextHost))
+}
+
+// holders calls f for the block of each span of the table, and fails on the
+// first span that no block of the account's holds.
+func (l *Ledger) holders(a *Account, t ipc.Table, f func(*block)) error {
+	for i := range t.Rows {
+		row := &t.Rows[i]
+		for _, r := range row.Spans {
+			if r.Length == 0 {
+				if r.Encoding == shm.JSON {
+					return &RefError{Key: row.Key, Ref: r, Msg: "an empty JSON value"}
+				}
+				continue
+			}
+			b := l.find(r)
+			switch {
+			case b == nil:
+				return &RefError{Key: row.Key, Ref: r, Msg: "no published block holds it"}
+			case b.account != a:
+				return &RefError{Key: row.Key, Ref: r, Msg: fmt.Sprintf("it is not of run %s", a.Run)}
+			}
+			f(b)
+		}
+	}
+	return nil
+}

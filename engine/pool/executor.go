@@ -1,0 +1,451 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace/millrace/engine/ledger"
+	"github.com/millrace/millrace/ipc"
+)
+
+// Spec says what an executor process is. Executors of equal specs stand in for
+// one another.
+type Spec struct {
+	// Name is for logs: what a person would call it.
+	Name string
+	// Argv is the program and its arguments; Argv[0] is looked up in PATH.
+	Argv []string
+	// Env is added to the supervisor's environment.
+	Env []string
+	// Dir is the working directory; "" is the supervisor's.
+	Dir string
+	// Reuse lets an executor serve further runs of its tenant. It keeps freed
+	// memory warm, and what a run left in it.
+	Reuse bool
+}
+
+// Code is the code of a step, as a prepare message hands it over.
+type Code struct {
+	// ID names the code within the supervisor; equal ids are equal code.
+	ID         uint64
+	Kind, Spec string
+}
+
+// Task is one execution of a step.
+type Task struct {
+	Code    Code
+	Execute ipc.Execute
+	// Input is held by the caller until Execute returns.
+	Input   ipc.Table
+	Account *ledger.Account
+	// OnLog is called for each log line of the step, in order, and must not
+	// block for long.
+	OnLog func(*ipc.Log)
+}
+
+// Result is what came of a Task.
+type Result struct {
+	// Done is the executor's answer; State is entered in the account and held
+	// by the caller.
+	Done  *ipc.Done
+	State ipc.Table
+	// Reused is how many of the state's bytes were there before.
+	Reused uint64
+	// Sent and Received are CLOCK_MONOTONIC, in nanoseconds, just before the
+	// execute was sent and just after its answer came.
+	Sent, Received uint64
+}
+
+// FailError is a step that failed, in the executor's words.
+type FailError struct{ ipc.Fail }
+
+// Error implements error.
+func (e *FailError) Error() string { return e.Name + ": " + e.Message }
+
+// Executor is one process of the pool.
+type Executor struct {
+	pool    *Pool
+	spec    *Spec
+	key     string
+	tenant  string
+	prefix  uint32
+	process *process
+	peer    *ipc.Peer
+	owner   *ledger.Owner
+	hello   *ipc.Hello
+	stderr  *output
+	log     *slog.Logger
+
+	prepared map[uint64]bool // by the one that executes
+	outbound sync.Mutex      // keeps owed messages and the execute after them in order
+	owed     chan struct{}   // capacity 1: something is owed that should not wait
+	onLog    atomic.Pointer[logSink]
+	runs     map[string]bool // runs served, for specs without reuse
+	idleFrom time.Time
+
+	failure atomic.Pointer[error] // why it was killed, if we did
+	lost    chan struct{}         // closed when the channel and process are gone
+}
+
+type logSink struct {
+	id uint64
+	f  func(*ipc.Log)
+}
+
+// start spawns an executor and shakes hands.
+func (p *Pool) start(ctx context.Context, spec *Spec, key string) (*Executor, error) {
+	x := &Executor{
+		pool: p, spec: spec, key: key, prefix: p.nextPrefix.Add(1),
+		prepared: make(map[uint64]bool), runs: make(map[string]bool),
+		owed: make(chan struct{}, 1), lost: make(chan struct{}),
+	}
+	x.log = p.options.Logger.With("executor", spec.Name, "number", x.prefix)
+	fail := func(err error) (*Executor, error) { return nil, &StartError{Argv: spec.Argv, Err: err} }
+	if len(spec.Argv) == 0 {
+		return fail(errors.New("no program named"))
+	}
+	conn, remote, err := ipc.Socketpair()
+	if err != nil {
+		return fail(err)
+	}
+	channel := ipc.NewChannel(conn)
+	defer remote.Close()
+	stdoutR, stdoutW, err := os.Pipe()
+	if err != nil {
+		return fail(errors.Join(err, channel.Close()))
+	}
+	defer stdoutW.Close()
+	stderrR, stderrW, err := os.Pipe()
+	if err != nil {
+		return fail(errors.Join(err, channel.Close(), stdoutR.Close()))
+	}
+	defer stderrW.Close()
+
+	cmd := exec.Command(spec.Argv[0], spec.Argv[1:]...)
+	cmd.Dir = spec.Dir
+	cmd.Env = append(append(os.Environ(), spec.Env...), ipc.FDVariable+"=3")
+	cmd.ExtraFiles = []*os.File{remote}
+	cmd.Stdout, cmd.Stderr = stdoutW, stderrW
+	if x.process, err = spawn(cmd); err != nil {
+		return fail(errors.Join(err, channel.Close(), stdoutR.Close(), stderrR.Close()))
+	}
+	follow(stdoutR, func(s string) { x.output(slog.LevelInfo, "stdout", s) })
+	x.stderr = follow(stderrR, func(s string) { x.output(slog.LevelWarn, "stderr", s) })
+	// The child's ends are the child's alone from here on, so that its death is
+	// a hang-up.
+	remote.Close()
+	stop := context.AfterFunc(ctx, x.process.kill)
+	defer stop()
+
+	welcome := ipc.Welcome{
+		Executor:      x.prefix,
+		RetainBytes:   p.options.RetainBytes,
+		PrefaultBytes: p.options.PrefaultBytes,
+		DropKeys:      p.options.DropKeys,
+	}
+	if !spec.Reuse {
+		welcome.PrefaultBytes = min(welcome.PrefaultBytes, welcome.RetainBytes)
+	}
+	x.hello, err = channel.Accept(welcome, grants, p.options.StartTimeout)
+	if err != nil {
+		x.process.kill()
+		<-x.process.reaped
+		x.stderr.wait()
+		_ = channel.Close()
+		switch code, status := x.process.exit(); {
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			err = fmt.Errorf("it did not say hello within %v: is it a millrace executor?", p.options.StartTimeout)
+		case errors.Is(err, ipc.ErrHangUp) && code >= 0:
+			err = fmt.Errorf("it ended (%s) without saying hello: is it a millrace executor?", status)
+		}
+		return nil, &StartError{Argv: spec.Argv, Err: err, Stderr: x.stderr.tail()}
+	}
+	x.owner = p.options.Ledger.AddOwner(x.prefix, x.nudge)
+	x.peer = ipc.NewPeer(channel)
+	go x.serve()
+	go x.settle()
+	x.log.Debug("executor started", "pid", x.process.pid(), "language", x.hello.Language, "ring", channel.UsesRing())
+	return x, nil
+}
+
+var grants = []string{ipc.CapabilityRing, ipc.CapabilityConditions}
+
+// Hello returns what the executor said of itself.
+func (x *Executor) Hello() *ipc.Hello { return x.hello }
+
+// serve handles what the executor sends until its channel ends, then sees that
+// the process ends as well.
+func (x *Executor) serve() {
+	err := x.peer.Serve(x.handle)
+	if !errors.Is(err, ipc.ErrHangUp) && !errors.Is(err, ipc.ErrClosed) {
+		x.fail(err)
+	}
+	x.process.kill()
+	<-x.process.reaped
+	x.owner.Close()
+	sent, received := x.peer.Bytes()
+	x.pool.gone(x, sent+received)
+	close(x.lost)
+}
+
+func (x *Executor) handle(e *ipc.Envelope) error {
+	if _, ok := e.Message.(*ipc.Attach); !ok && e.File != nil {
+		return fmt.Errorf("%s brought a descriptor", e.Message.Type())
+	}
+	switch m := e.Message.(type) {
+	case *ipc.Attach:
+		f := e.File
+		e.File = nil
+		return x.owner.Attach(m.Segment, f, m.Size)
+	case *ipc.Detach:
+		return x.owner.Detach(m.Segments)
+	case *ipc.Log:
+		if sink := x.onLog.Load(); sink != nil && sink.id == e.ID {
+			sink.f(m)
+		}
+		return nil
+	case *ipc.Ping:
+		return x.peer.Send(&ipc.Envelope{ID: e.ID, Message: new(ipc.Pong)})
+	}
+	return fmt.Errorf("an executor may not send %s", e.Message.Type())
+}
+
+func (x *Executor) output(level slog.Level, source, line string) {
+	if sink := x.onLog.Load(); sink != nil {
+		name := "info"
+		if level > slog.LevelInfo {
+			name = "warn"
+		}
+		sink.f(&ipc.Log{Time: uint64(time.Now().UnixMicro()), Level: name, Source: source, Message: line})
+		return
+	}
+	x.log.Log(context.Background(), level, line, "source", source)
+}
+
+// nudge has what is owed sent soon.
+func (x *Executor) nudge() {
+	select {
+	case x.owed <- struct{}{}:
+	default:
+	}
+}
+
+// settle sends what is owed when it should not wait for the next step.
+func (x *Executor) settle() {
+	for {
+		select {
+		case <-x.owed:
+			x.outbound.Lock()
+			err := x.sendOwed()
+			x.outbound.Unlock()
+			if err != nil {
+				x.fail(err)
+				return
+			}
+		case <-x.peer.Done():
+			return
+		}
+	}
+}
+
+func (x *Executor) sendOwed() error {
+	blocks, detach := x.owner.Owed()
+	// In pieces, so that no release comes near a frame's limit.
+	for len(blocks) > 0 {
+		n := min(len(blocks), 1024)
+		if err := x.peer.Send(&ipc.Envelope{Message: &ipc.Release{Blocks: blocks[:n]}}); err != nil {
+			return err
+		}
+		blocks = blocks[n:]
+	}
+	if len(detach) > 0 {
+		return x.peer.Send(&ipc.Envelope{Message: &ipc.Detach{Segments: detach}})
+	}
+	return nil
+}
+
+// fail kills the executor; err is what its user gets to hear.
+func (x *Executor) fail(err error) {
+	x.failure.CompareAndSwap(nil, &err)
+	x.process.kill()
+}
+
+// Execute runs one task and waits for its end. When ctx ends the executor is
+// asked to stop, and after the pool's grace period made to.
+//
+// Errors: *FailError, the step's own failure; *TimeoutError, *MemoryError,
+// ctx's error; *ExitError, the executor died or broke the protocol;
+// *ledger.BudgetError. After all but *FailError and *ledger.BudgetError the
+// executor may be of no further use; Release finds out.
+func (x *Executor) Execute(ctx context.Context, t *Task) (*Result, error) {
+	if t.Execute.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, t.Execute.Timeout, &TimeoutError{Step: t.Execute.Step, Limit: t.Execute.Timeout})
+		defer cancel()
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	defer x.pool.watch.add(x, t)()
+	defer x.onLog.Store(nil)
+
+	request, sent, err := x.send(t)
+	if err != nil {
+		var size *ipc.FrameSizeError
+		if errors.As(err, &size) {
+			return nil, err
+		}
+		return nil, x.death(err)
+	}
+	e, err := request.Wait(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, x.stop(ctx, t, request)
+	}
+	if err != nil {
+		return nil, x.death(err)
+	}
+	received := monotonic()
+	if ctx.Err() != nil { // both at once: the limit counts
+		return nil, x.discard(t, e, context.Cause(ctx))
+	}
+	switch m := e.Message.(type) {
+	case *ipc.Fail:
+		return nil, &FailError{*m}
+	case *ipc.Done:
+		if len(m.Verdicts) != 0 && len(m.Verdicts) != len(t.Execute.Conditions) {
+			return nil, x.breach(fmt.Errorf("%d verdicts for %d conditions", len(m.Verdicts), len(t.Execute.Conditions)))
+		}
+		reused, err := t.Account.Publish(x.owner, m.Blocks, e.State)
+		if err != nil {
+			return nil, x.breach(err)
+		}
+		return &Result{Done: m, State: e.State, Reused: reused, Sent: sent, Received: received}, nil
+	}
+	return nil, x.breach(fmt.Errorf("answered execute with %s", e.Message.Type()))
+}
+
+// send hands over the segments and the code the task needs, then the task.
+func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
+	x.outbound.Lock()
+	defer x.outbound.Unlock()
+	if err := x.sendOwed(); err != nil {
+		return nil, 0, err
+	}
+	for _, s := range x.owner.Missing(t.Input) {
+		if err := x.peer.Send(&ipc.Envelope{Message: &ipc.Attach{Segment: s.ID(), Size: uint64(s.Size())}, File: s.File()}); err != nil {
+			return nil, 0, err
+		}
+	}
+	if !x.prepared[t.Code.ID] {
+		if err := x.peer.Send(&ipc.Envelope{Message: &ipc.Prepare{Code: t.Code.ID, Kind: t.Code.Kind, Spec: t.Code.Spec}}); err != nil {
+			return nil, 0, err
+		}
+		x.prepared[t.Code.ID] = true
+	}
+	x.runs[t.Execute.Run] = true
+	execute := t.Execute
+	execute.Code = t.Code.ID
+	sent := monotonic()
+	r, err := x.peer.Start(&ipc.Envelope{Message: &execute, State: t.Input}, func(id uint64) {
+		if t.OnLog != nil {
+			x.onLog.Store(&logSink{id: id, f: t.OnLog})
+		}
+	})
+	return r, sent, err
+}
+
+// stop waits for a cancelled request to be answered, and kills the executor
+// when it is not.
+func (x *Executor) stop(ctx context.Context, t *Task, request *ipc.Request) error {
+	cause := context.Cause(ctx)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.pool.options.GracePeriod)
+	defer cancel()
+	e, err := request.Wait(grace)
+	if err != nil {
+		x.fail(cause)
+		<-x.lost
+		var memory *MemoryError
+		if errors.As(*x.failure.Load(), &memory) {
+			return memory
+		}
+		return cause
+	}
+	return x.discard(t, e, cause)
+}
+
+// discard gives the blocks of an answer that came too late back to its writer.
+func (x *Executor) discard(t *Task, e *ipc.Envelope, cause error) error {
+	if done, ok := e.Message.(*ipc.Done); ok {
+		if _, err := t.Account.Publish(x.owner, done.Blocks, ipc.Table{}); err != nil {
+			return x.breach(err)
+		}
+	}
+	return cause
+}
+
+// breach kills an executor that broke the rules. A state over budget is no
+// breach: its blocks were given back.
+func (x *Executor) breach(err error) error {
+	var budget *ledger.BudgetError
+	if errors.As(err, &budget) {
+		return err
+	}
+	x.fail(err)
+	return x.death(err)
+}
+
+// death waits for the executor's end and says why it came.
+func (x *Executor) death(err error) error {
+	x.process.kill()
+	<-x.lost
+	x.stderr.wait()
+	e := &ExitError{Argv: x.spec.Argv, Stderr: x.stderr.tail()}
+	e.Code, e.Status = x.process.exit()
+	if failure := x.failure.Load(); failure != nil {
+		var memory *MemoryError
+		if errors.As(*failure, &memory) {
+			return memory
+		}
+		e.Cause = *failure
+	} else if !errors.Is(err, ipc.ErrHangUp) && !errors.Is(err, ipc.ErrClosed) {
+		e.Cause = err
+	}
+	return e
+}
+
+// alive reports whether the executor can take another task.
+func (x *Executor) alive() bool {
+	select {
+	case <-x.lost:
+		return false
+	case <-x.peer.Done():
+		return false
+	default:
+		return x.failure.Load() == nil
+	}
+}
+
+// shutdown asks an idle executor to exit, and makes it after the grace period.
+func (x *Executor) shutdown() {
+	x.outbound.Lock()
+	err := x.peer.Send(&ipc.Envelope{Message: new(ipc.Shutdown)})
+	x.outbound.Unlock()
+	if err == nil {
+		select {
+		case <-x.lost:
+			return
+		case <-time.After(x.pool.options.GracePeriod):
+		}
+	}
+	x.process.kill()
+	<-x.lost
+}
