@@ -17,7 +17,8 @@ const (
 )
 
 // ArenaOptions configures an [Arena]; a zero field means its default. The
-// callbacks must not call the arena.
+// callbacks must not call the arena, and may run on several goroutines at once
+// (NextID does not).
 type ArenaOptions struct {
 	// NextID mints the id of each new segment: never 0, never the same twice.
 	// By default ids count from 1, for an arena on its own.

@@ -62,12 +62,13 @@ func (a *Arena) takeRun(old *run, size, hint int64) (*run, error) {
 		want = max(size, min(want, limit))
 	}
 	switch {
-	case old != nil && old.owner.large:
-		// A block that outgrew one large segment may well outgrow the next.
-		return a.takeLarge(max(want, doubled(old.size)), false)
-	case want >= a.options.LargeThreshold:
+	case old != nil && old.owner.large, want >= a.options.LargeThreshold:
+		if old != nil && old.owner.large {
+			// What outgrew one large segment may well outgrow the next.
+			want = max(want, doubled(old.size))
+		}
 		r, err := a.takeLarge(want, known)
-		if err != nil && want > size { // the hint was beyond what can be had
+		if err != nil && want > size { // the guess was beyond what can be had
 			r, err = a.takeLarge(size, false)
 		}
 		return r, err

@@ -13,7 +13,7 @@ import (
 )
 
 // dup returns a second descriptor of the segment, as a peer would receive it.
-func dup(t *testing.T, f *os.File) *os.File {
+func dup(t testing.TB, f *os.File) *os.File {
 	t.Helper()
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
