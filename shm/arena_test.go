@@ -279,4 +279,3 @@ func TestAdvanceBeyondReservePanics(t *testing.T) {
 		w.Abort()
 	}
 }
-

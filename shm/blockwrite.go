@@ -18,7 +18,7 @@ func (w *BlockWriter) append(p []byte) error {
 		n := len(p)
 		warm := s.touched.Load() - w.length
 		switch {
-		case w.staged == 0 && warm > 0:
+		case warm > 0: // never with something staged, which lies behind them
 			n = int(min(int64(n), warm))
 			s.mapExisting(w.length, int64(n))
 			copy(w.mem[w.length:], p[:n])

@@ -55,6 +55,19 @@ func TestSmallRunsAreReusedLastFreedFirst(t *testing.T) {
 	}
 }
 
+func TestCommitGivesBackWhatWasNotWritten(t *testing.T) {
+	noLeftovers(t)
+	a := NewArena(tiny(newReaders(t)))
+	defer a.Close()
+	for i, hint := range []int64{4000, 0, 100_000} {
+		w := a.NewBlock(hint)
+		must(w.Write(make([]byte, 100)))
+		if ref := must(w.Commit(Raw)); ref.Offset != uint64(i*128) {
+			t.Errorf("block %d starts at %d", i, ref.Offset)
+		}
+	}
+}
+
 func TestNeighboursJoin(t *testing.T) {
 	noLeftovers(t)
 	a := NewArena(tiny(newReaders(t)))
@@ -85,9 +98,9 @@ func TestSegmentChoice(t *testing.T) {
 	}
 	write := func(size int) Ref { return must(a.Write(Raw, make([]byte, size))) }
 	bigRef, smallRef := write(900_000), write(20_000)
-	big, small := free(bigRef), free(smallRef)
+	small, big := free(smallRef), free(bigRef)
 	if got := write(18_000); got.Segment != small {
-		t.Errorf("18 KB went to segment %d, %d is the last freed that fits", got.Segment, small)
+		t.Errorf("18 KB went to segment %d, not %d: the larger one should wait for a larger block", got.Segment, small)
 	} else {
 		free(got)
 	}
