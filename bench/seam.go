@@ -30,7 +30,7 @@ const (
 // Info describes a case; it must not change.
 type Info struct {
 	Name  string `json:"name"`  // short and unique: for flags and file keys
-	Title string `json:"title"` // for people, at most 32 characters
+	Title string `json:"title"` // for people, at most 24 characters, or plots cut it
 	Role  Role   `json:"role"`
 	Work  Work   `json:"work"`
 }
