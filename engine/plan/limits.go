@@ -12,9 +12,9 @@ const (
 	maxDepth = 500
 	// maxValues bounds how many values a file holds, aliases expanded.
 	maxValues = 1_000_000
-	// maxTokens bounds what the YAML parser is given: it keeps some 250 bytes
-	// for each token. A value is rarely more than three of them.
-	maxTokens = 3_000_000
+	// maxTokens bounds what the YAML parser is given: it keeps several hundred
+	// bytes for each token. A value is rarely more than three of them.
+	maxTokens = 1_000_000
 	// maxExpandedBytes bounds the text of all values, aliases expanded.
 	maxExpandedBytes = 4 * MaxFileBytes
 )

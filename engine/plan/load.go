@@ -64,7 +64,7 @@ func only(opts []Options) Options {
 type source struct {
 	name     string
 	text     string
-	lines    []string
+	starts   []int32 // offsets of the lines, made when a problem is first placed
 	root     *node
 	problems []*Problem
 }
@@ -76,7 +76,6 @@ func (f *source) read(src []byte) error {
 	}
 	src = bytes.TrimPrefix(src, []byte("\ufeff"))
 	f.text = string(src)
-	f.lines = strings.Split(f.text, "\n")
 	if at := invalidUTF8(src); at >= 0 {
 		return &treeError{pos: offsetPosition(f.text, at), message: fmt.Sprintf(
 			"is not UTF-8: byte %#02x at offset %d", src[at], at), hint: "save the file as UTF-8"}
@@ -144,9 +143,29 @@ func (f *source) place(p *Problem) {
 		pos := f.root.locate(p.at, p.onKey)
 		p.Line, p.Column = pos.line, pos.column
 	}
-	if p.Line > 0 && p.Line <= len(f.lines) {
-		p.Snippet = strings.TrimSuffix(f.lines[p.Line-1], "\r")
+	if p.Line > 0 {
+		p.Snippet = f.lineText(p.Line)
 	}
+}
+
+// lineText returns a line (from 1) without its line break.
+func (f *source) lineText(line int) string {
+	if f.starts == nil {
+		f.starts = []int32{0}
+		for at, c := range []byte(f.text) {
+			if c == '\n' {
+				f.starts = append(f.starts, int32(at+1)) // a file is far below 2 GiB
+			}
+		}
+	}
+	if line > len(f.starts) {
+		return ""
+	}
+	text := f.text[f.starts[line-1]:]
+	if end := strings.IndexByte(text, '\n'); end >= 0 {
+		text = text[:end]
+	}
+	return strings.TrimSuffix(text, "\r")
 }
 
 func (f *source) report(err error) {

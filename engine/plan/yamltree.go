@@ -119,7 +119,11 @@ func yamlTokens(src string) (token.Tokens, error) {
 func yamlSyntaxError(err error) error {
 	var at yaml.Error
 	if errors.As(err, &at) && at.GetToken() != nil {
-		return &treeError{pos: tokenPosition(at.GetToken()), message: "YAML syntax: " + at.GetMessage()}
+		hint := ""
+		if strings.HasPrefix(at.GetMessage(), "mapping value is not allowed") {
+			hint = `a text that contains ": " must be quoted`
+		}
+		return &treeError{pos: tokenPosition(at.GetToken()), message: "YAML syntax: " + at.GetMessage(), hint: hint}
 	}
 	return &treeError{message: "YAML syntax: " + err.Error()}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type Spec struct {
 	// Reuse lets an executor serve further runs of its tenant. It keeps freed
 	// memory warm, and what a run left in it.
 	Reuse bool
+	// DropKeys are the state's keys that the executor never passes on.
+	DropKeys []string
 }
 
 // Code is the code of a step, as a prepare message hands it over.
@@ -148,7 +151,7 @@ func (p *Pool) start(ctx context.Context, spec *Spec, key string) (*Executor, er
 		Executor:      x.prefix,
 		RetainBytes:   p.options.RetainBytes,
 		PrefaultBytes: p.options.PrefaultBytes,
-		DropKeys:      p.options.DropKeys,
+		DropKeys:      spec.DropKeys,
 	}
 	if !spec.Reuse {
 		welcome.PrefaultBytes = min(welcome.PrefaultBytes, welcome.RetainBytes)
@@ -436,6 +439,7 @@ func (x *Executor) alive() bool {
 
 // shutdown asks an idle executor to exit, and makes it after the grace period.
 func (x *Executor) shutdown() {
+	x.process.look()
 	x.outbound.Lock()
 	err := x.peer.Send(&ipc.Envelope{Message: new(ipc.Shutdown)})
 	x.outbound.Unlock()
@@ -449,3 +453,11 @@ func (x *Executor) shutdown() {
 	x.process.kill()
 	<-x.lost
 }
+
+// Evaluates reports whether the executor evaluates edge conditions itself.
+func (x *Executor) Evaluates() bool {
+	return slices.Contains(x.hello.Capabilities, ipc.CapabilityConditions)
+}
+
+// PeakBytes returns the largest resident size the executor ever had.
+func (x *Executor) PeakBytes() uint64 { return x.process.look() }

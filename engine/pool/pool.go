@@ -35,8 +35,6 @@ type Options struct {
 	// PrefaultBytes is how much of it is made ready when an executor starts,
 	// off the critical path. Default none.
 	PrefaultBytes uint64
-	// DropKeys are never passed on from a step.
-	DropKeys []string
 }
 
 func (o *Options) setDefaults() {
@@ -96,7 +94,7 @@ func (s *Spec) key() string {
 	if s.Reuse {
 		reuse = "1"
 	}
-	return strings.Join(slices.Concat([]string{reuse, s.Dir}, s.Env, []string{"\x01"}, s.Argv), "\x00")
+	return strings.Join(slices.Concat([]string{reuse, s.Dir}, s.DropKeys, []string{"\x01"}, s.Env, []string{"\x01"}, s.Argv), "\x00")
 }
 
 func idleKey(spec, tenant string) string { return spec + "\x02" + tenant }
@@ -255,7 +253,7 @@ func (p *Pool) gone(x *Executor, control uint64) {
 	defer p.mu.Unlock()
 	delete(p.all, x)
 	p.controls += control
-	p.peaks += x.process.peak()
+	p.peaks += x.process.peak.Load()
 	k := idleKey(x.key, x.tenant)
 	p.idle[k] = slices.DeleteFunc(p.idle[k], func(y *Executor) bool { return y == x })
 	if len(p.idle[k]) == 0 {
@@ -285,7 +283,7 @@ func (p *Pool) Stats() Stats {
 	for x := range p.all {
 		sent, received := x.peer.Bytes()
 		s.ControlBytes += sent + received
-		s.PeakBytes += x.process.peak()
+		s.PeakBytes += x.process.look()
 	}
 	return s
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,7 @@ type process struct {
 	cmd    *exec.Cmd
 	reaped chan struct{} // closed once state is set
 	state  *os.ProcessState
+	peak   atomic.Uint64 // see look
 
 	mu     sync.Mutex
 	waited bool // the leader is reaped: its ids may be another's
@@ -79,6 +81,7 @@ func (p *process) kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.waited {
+		p.look()
 		p.killGroup()
 	}
 }
@@ -128,23 +131,19 @@ func (p *process) exit() (code int, status string) {
 	return p.state.ExitCode(), p.state.String()
 }
 
-// peak returns the largest resident size that the process, or a child it waited
-// for, ever had, in bytes: from the kernel's accounting after its end, from
-// /proc before.
-func (p *process) peak() uint64 {
-	select {
-	case <-p.reaped:
-		if usage, ok := p.state.SysUsage().(*syscall.Rusage); ok {
-			return uint64(usage.Maxrss) << 10
-		}
-		return 0
-	default:
-		return highWater(p.pid())
+// look reads the largest resident size that the process ever had, in bytes,
+// and keeps it for when the process is gone. The kernel's own accounting at the
+// end will not do: it counts the moment between fork and exec, in which the
+// child still has its parent's memory.
+func (p *process) look() uint64 {
+	if n := HighWater(p.pid()); n > p.peak.Load() {
+		p.peak.Store(n)
 	}
+	return p.peak.Load()
 }
 
-// highWater reads a live process's largest resident size in bytes.
-func highWater(pid int) uint64 {
+// HighWater reads a live process's largest resident size in bytes.
+func HighWater(pid int) uint64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0

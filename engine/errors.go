@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millrace/millrace/engine/ledger"
+	"github.com/millrace/millrace/engine/pool"
+	"github.com/millrace/millrace/ipc"
+	"github.com/millrace/millrace/shm"
+)
+
+// ErrClosed is returned once the engine is closed.
+var ErrClosed = errors.New("engine: closed")
+
+// ErrCancelled is the cause of a run that Cancel ended.
+var ErrCancelled = errors.New("run cancelled")
+
+// StepError is why a step failed. It is what state.errors holds under the
+// step's id.
+type StepError struct {
+	Run, Step string
+	// Status is the severity: fail, crash, kill, exception or cancel.
+	Status Status
+	// Name is the error's class in OpenFn's words: JobError, TimeoutError, …
+	Name    string
+	Message string
+	// Details is a JSON object of what else is known, or nil.
+	Details json.RawMessage
+	Err     error
+}
+
+// Error implements error.
+func (e *StepError) Error() string {
+	return fmt.Sprintf("step %q: %s: %s", e.Step, e.Name, e.Message)
+}
+
+// Unwrap returns the cause.
+func (e *StepError) Unwrap() error { return e.Err }
+
+// RunTimeoutError is a run that took longer than it may.
+type RunTimeoutError struct {
+	Run   string
+	Limit time.Duration
+}
+
+// Error implements error.
+func (e *RunTimeoutError) Error() string {
+	return fmt.Sprintf("run %s: workflow failed to return within %v: raise its timeout option", e.Run, e.Limit)
+}
+
+// EdgeConditionError is a condition that could not be evaluated.
+type EdgeConditionError struct {
+	From, To, Condition string
+	Err                 error
+}
+
+// Error implements error.
+func (e *EdgeConditionError) Error() string {
+	return fmt.Sprintf("condition of the edge from %q to %q (%s): %v", e.From, e.To, e.Condition, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *EdgeConditionError) Unwrap() error { return e.Err }
+
+// stepError puts any error of a step into the words users know.
+func stepError(run, step string, err error) *StepError {
+	e := &StepError{Run: run, Step: step, Err: err, Message: err.Error()}
+	var (
+		own      *StepError
+		failed   *pool.FailError
+		timeout  *pool.TimeoutError
+		memory   *pool.MemoryError
+		exit     *pool.ExitError
+		start    *pool.StartError
+		budget   *ledger.BudgetError
+		limit    *shm.LimitError
+		frame    *ipc.FrameSizeError
+		edge     *EdgeConditionError
+		runLimit *RunTimeoutError
+	)
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &failed):
+		e.Status, e.Name, e.Message = severity(failed.Severity), failed.Name, failed.Message
+		if json.Valid([]byte(failed.Details)) {
+			e.Details = json.RawMessage(failed.Details)
+		}
+	case errors.As(err, &runLimit), errors.As(err, &timeout):
+		e.Status, e.Name = StatusKill, "TimeoutError"
+	case errors.As(err, &memory):
+		e.Status, e.Name = StatusKill, "OOMError"
+		e.Details = details(map[string]any{"used": memory.Used, "limit": memory.Limit})
+	case errors.As(err, &budget):
+		e.Status, e.Name = StatusKill, "StateTooLargeError"
+		e.Details = details(map[string]any{"key": budget.Key, "key_size": budget.KeySize, "size": budget.Size, "limit": budget.Limit})
+	case errors.As(err, &limit):
+		e.Status, e.Name = StatusKill, "StateTooLargeError"
+		e.Details = details(map[string]any{"size": limit.Size, "limit": limit.Limit})
+	case errors.As(err, &frame):
+		e.Status, e.Name = StatusKill, "StateTooLargeError"
+	case errors.As(err, &edge):
+		e.Status, e.Name = StatusCrash, "EdgeConditionError"
+	case errors.Is(err, ErrCancelled), errors.Is(err, context.Canceled), errors.Is(err, pool.ErrClosed), errors.Is(err, ErrClosed):
+		e.Status, e.Name = StatusCancel, "CancelError"
+	case errors.As(err, &exit):
+		e.Status, e.Name = StatusCrash, "ExitError"
+		e.Details = details(map[string]any{"code": exit.Code, "status": exit.Status})
+	case errors.As(err, &start):
+		e.Status, e.Name = StatusException, "ExecutorStartError"
+	default:
+		e.Status, e.Name = StatusException, "ExecutionError"
+	}
+	return e
+}
+
+// severity trusts an executor only with words that exist.
+func severity(s ipc.Severity) Status {
+	switch s {
+	case ipc.SeverityFail, ipc.SeverityCrash, ipc.SeverityKill, ipc.SeverityException, ipc.SeverityCancel:
+		return Status(s)
+	}
+	return StatusCrash
+}
+
+func details(m map[string]any) json.RawMessage {
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // maps of numbers and strings always encode
+	}
+	return b
+}
+
+// record is the JSON that state.errors holds for the error.
+func (e *StepError) record() []byte {
+	b, err := json.Marshal(struct {
+		Source   string          `json:"source"`
+		Name     string          `json:"name"`
+		Severity Status          `json:"severity"`
+		Message  string          `json:"message"`
+		Details  json.RawMessage `json:"details,omitempty"`
+	}{"runtime", e.Name, e.Status, e.Message, e.Details})
+	if err != nil {
+		panic(err) // Details was checked to be JSON
+	}
+	return b
+}

@@ -1,0 +1,259 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/millrace/millrace/engine/document"
+	"github.com/millrace/millrace/engine/ledger"
+	"github.com/millrace/millrace/ipc"
+)
+
+// RunOptions are the settings of one run.
+type RunOptions struct {
+	// ID names the run. Default: a random one.
+	ID string
+	// Tenant is whose run it is: executors are never shared between tenants.
+	Tenant string
+	// Start is the step to start at, instead of the plan's own.
+	Start string
+	// KeepGoing lets the other branches of a run finish when a step crashes or
+	// is killed; without it they are cancelled.
+	KeepGoing bool
+	// Observe is called for each event of the run, one at a time, in order. It
+	// holds up the step it is told about.
+	Observe func(Event)
+}
+
+// Run is one execution of a plan.
+type Run struct {
+	// ID is the run's name.
+	ID string
+
+	engine  *Engine
+	program *program
+	options RunOptions
+	account *ledger.Account
+	store   document.Store
+	slots   *semaphore.Weighted // nil: no limit
+
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	done     chan struct{}
+	branches sync.WaitGroup
+	observe  sync.Mutex
+
+	mu         sync.Mutex
+	leaves     []Leaf
+	abort      *StepError     // the first crash, kill, exception or cancel
+	failed     *StepError     // the first failure of a leaf
+	iterations map[string]int // executions by step
+
+	reports     reports
+	decodes     atomic.Uint64
+	scalars     atomic.Uint64
+	inputBytes  uint64
+	controlBase uint64
+	startedAt   time.Time
+	startedMono uint64
+	duration    time.Duration
+	closeOnce   sync.Once
+	closeErr    error
+}
+
+// Leaf is a state at the end of a branch.
+type Leaf struct {
+	// Step is the id of the step that ended the branch.
+	Step string
+	// State is held by the run until it is closed.
+	State ipc.Table
+	order int // the step's place in the plan
+}
+
+func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*Run, error) {
+	if options.ID == "" {
+		options.ID = newRunID()
+	}
+	if options.Start != "" && pr.plan.Step(options.Start) == nil {
+		return nil, fmt.Errorf("run %s: no step %q to start at", options.ID, options.Start)
+	}
+	budget := e.options.RunMemory
+	if m := pr.plan.Options.Memory; m > 0 {
+		budget = uint64(m)
+	}
+	r := &Run{
+		ID: options.ID, engine: e, program: pr, options: options,
+		account: e.ledger.Open(options.ID, budget),
+		done:    make(chan struct{}), iterations: make(map[string]int),
+		startedAt: time.Now(), startedMono: monotonic(),
+		controlBase: e.pool.Stats().ControlBytes,
+	}
+	r.store = document.Store{Ledger: e.ledger, Account: r.account}
+	if n := pr.plan.Options.Concurrency; n > 0 {
+		r.slots = semaphore.NewWeighted(int64(n))
+	}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	context.AfterFunc(e.ctx, func() { r.cancel(context.Cause(e.ctx)) })
+	return r, nil
+}
+
+// Cancel ends the run soon. Its steps are asked to stop and then made to.
+func (r *Run) Cancel() { r.cancel(ErrCancelled) }
+
+// Done is closed when the run has ended.
+func (r *Run) Done() <-chan struct{} { return r.done }
+
+// run does all of it; it returns when every branch has ended.
+func (r *Run) run(input Input) {
+	ctx := r.ctx
+	if limit := r.program.plan.Options.Timeout; limit > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, limit, &RunTimeoutError{Run: r.ID, Limit: limit})
+		defer stop()
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r.emit(Event{Type: EventRunStart})
+	if err := r.start(ctx, input, stop); err != nil {
+		r.end(&StepError{Run: r.ID, Status: StatusException, Name: "InputError", Message: err.Error(), Err: err})
+	}
+	r.branches.Wait()
+	r.duration = time.Since(r.startedAt)
+	r.cancel(nil)
+	_, err := r.outcome()
+	r.emit(Event{Type: EventRunComplete, Err: err})
+}
+
+func (r *Run) start(ctx context.Context, input Input, stop context.CancelCauseFunc) error {
+	state, err := input(r.store)
+	if err != nil {
+		return err
+	}
+	r.inputBytes = state.Size()
+	starts := r.program.plan.Start
+	if r.options.Start != "" {
+		starts = []string{r.options.Start}
+	}
+	for range len(starts) - 1 {
+		if err := r.account.Retain(state); err != nil {
+			return err
+		}
+	}
+	for _, id := range starts {
+		b := branch{run: r, stop: stop, state: state, lastEnd: r.startedMono}
+		at := r.program.plan.Step(id).Index
+		r.branches.Go(func() { b.walk(ctx, at) })
+	}
+	return nil
+}
+
+// end enters what ends the run, if nothing has yet.
+func (r *Run) end(err *StepError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.abort == nil {
+		r.abort = err
+	}
+}
+
+// leaf enters the end of a branch, and takes over its state.
+func (r *Run) leaf(st *stage, state ipc.Table, failed *StepError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leaves = append(r.leaves, Leaf{Step: st.step.ID, State: state, order: st.step.Index})
+	if r.failed == nil {
+		r.failed = failed
+	}
+}
+
+// iterate counts an execution of a step against the plan's limit.
+func (r *Run) iterate(st *stage) error {
+	limit := r.program.plan.Options.MaxIterations
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.iterations[st.step.ID]++
+	if limit > 0 && r.iterations[st.step.ID] > limit {
+		return &StepError{Run: r.ID, Step: st.step.ID, Status: StatusKill, Name: "IterationLimitError",
+			Message: fmt.Sprintf("step %q was reached more than %d times in one run: raise max_iterations, or end the loop", st.step.ID, limit)}
+	}
+	return nil
+}
+
+// outcome returns how the run ended.
+func (r *Run) outcome() (Status, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.abort != nil:
+		return r.abort.Status, r.abort
+	case r.failed != nil:
+		return StatusFail, r.failed
+	}
+	return StatusSuccess, nil
+}
+
+func (r *Run) emit(e Event) {
+	if r.options.Observe == nil {
+		return
+	}
+	e.Run, e.Time = r.ID, time.Now()
+	r.observe.Lock()
+	defer r.observe.Unlock()
+	r.options.Observe(e)
+}
+
+// Wait waits for the run's end, or ctx's. The result is nil only with ctx's
+// error; a run that failed has a result as well.
+func (r *Run) Wait(ctx context.Context) (*Result, error) {
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	res := &Result{run: r}
+	res.Status, res.Err = r.outcome()
+	r.mu.Lock()
+	res.Leaves = slices.Clone(r.leaves)
+	r.mu.Unlock()
+	slices.SortStableFunc(res.Leaves, func(a, b Leaf) int { return a.order - b.order })
+	return res, nil
+}
+
+// Stats returns the run's figures; they are whole once it has ended.
+func (r *Run) Stats() Stats {
+	_, peak, published := r.account.Bytes()
+	host := r.engine.pool.Stats()
+	status, _ := r.outcome()
+	r.reports.mu.Lock()
+	defer r.reports.mu.Unlock()
+	return Stats{
+		Run: r.ID, Status: status, DurationUS: microseconds(r.duration),
+		PayloadBytes: published, InputBytes: r.inputBytes, PeakStateBytes: peak,
+		ControlBytes:      host.ControlBytes - r.controlBase,
+		SupervisorDecodes: r.decodes.Load(),
+		ConditionScalars:  r.scalars.Load(),
+		PeakRSSBytes:      PeakRSS{Supervisor: ownPeak(), Executors: host.PeakBytes},
+		Steps:             slices.Clone(r.reports.steps), StepsOmitted: r.reports.omitted,
+	}
+}
+
+// Close cancels the run if it has not ended, waits for it, and gives its memory
+// back. Results of it must not be used any more.
+func (r *Run) Close() error {
+	r.closeOnce.Do(func() {
+		r.Cancel()
+		<-r.done
+		r.closeErr = r.account.Close()
+	})
+	return r.closeErr
+}
+
+// errAborted is the cause with which other branches are stopped.
+var errAborted = errors.Join(ErrCancelled, errors.New("another branch of the run ended it"))
