@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -18,19 +19,19 @@ const DefaultWriteTimeout = 10 * time.Second
 type Channel struct {
 	socket       *socket
 	writeTimeout time.Duration
-	spin         spinner
 
 	send struct { // guards everything that writes
 		sync.Mutex
 		buf []byte
 		err error // the first failure; the stream is broken after it
 	}
-	ring    atomic.Pointer[ring]
-	ringBuf []byte   // Receive's
-	early   received // Receive's: came on the socket before its turn in the ring
+	ring   atomic.Pointer[ring]
+	closed atomic.Bool
 
-	receiving sync.Mutex // held by Receive, so that Close can wait for it
-	closed    atomic.Bool
+	receive struct { // guards everything that reads; Close waits for it
+		sync.Mutex
+		inbox
+	}
 
 	sentBytes, receivedBytes atomic.Uint64
 }
@@ -45,12 +46,14 @@ func NewChannel(c *net.UnixConn) *Channel {
 func (c *Channel) SetWriteTimeout(d time.Duration) { c.writeTimeout = d }
 
 // SetReceiveDeadline makes a Receive that sleeps past t fail with
-// os.ErrDeadlineExceeded; the zero time removes the deadline.
+// os.ErrDeadlineExceeded; the zero time removes the deadline. Nothing is lost
+// by it: Receive may be called again.
 func (c *Channel) SetReceiveDeadline(t time.Time) error {
 	return c.socket.conn.SetReadDeadline(t)
 }
 
-// Bytes returns how many bytes of frames were sent and received.
+// Bytes returns how many bytes of messages were sent and received. The
+// channel's own doorbells and announcements are not counted.
 func (c *Channel) Bytes() (sent, received uint64) {
 	return c.sentBytes.Load(), c.receivedBytes.Load()
 }
@@ -58,8 +61,9 @@ func (c *Channel) Bytes() (sent, received uint64) {
 // UsesRing reports whether frames go through shared memory.
 func (c *Channel) UsesRing() bool { return c.ring.Load() != nil }
 
-// Send sends one message. A *FrameSizeError leaves the channel usable; after
-// any other error it is not, and every later Send returns that error.
+// Send sends one message. A *FrameSizeError or a *MessageError fails that
+// message alone; after any other error the channel is of no use, and every
+// later Send returns that error.
 func (c *Channel) Send(e *Envelope) error {
 	c.send.Lock()
 	defer c.send.Unlock()
@@ -67,13 +71,13 @@ func (c *Channel) Send(e *Envelope) error {
 		return c.send.err
 	}
 	b, err := AppendFrame(c.send.buf[:0], e)
+	if cap(b) <= maxIdleBuffer {
+		c.send.buf = b[:0]
+	}
 	if err != nil {
 		return err
 	}
-	if cap(b) <= maxIdleBuffer {
-		c.send.buf = b
-	}
-	if err := c.write(b, e); err != nil {
+	if err := c.write(b, e.File); err != nil {
 		c.send.err = err
 		return err
 	}
@@ -81,13 +85,13 @@ func (c *Channel) Send(e *Envelope) error {
 	return nil
 }
 
-func (c *Channel) write(b []byte, e *Envelope) error {
+func (c *Channel) write(b []byte, f *os.File) error {
 	deadline := time.Now().Add(c.writeTimeout)
 	r := c.ring.Load()
 	if r == nil {
-		return c.socket.writeFrame(b, e.File, deadline)
+		return c.writeSocket(b, f, deadline)
 	}
-	if e.File == nil && len(b) <= len(r.out.data)/4 {
+	if f == nil && len(b) <= r.largestFrame() {
 		if err := c.writeRing(r, b, deadline); err != nil {
 			return err
 		}
@@ -96,19 +100,22 @@ func (c *Channel) write(b []byte, e *Envelope) error {
 	// The ring alone gives the order: a frame that cannot go through it is
 	// announced there. The announcement comes first so that the peer never
 	// finds an unannounced frame where it looks for a doorbell.
-	marker, err := AppendFrame(nil, &Envelope{Message: new(fromSocket)})
-	if err != nil {
+	if err := c.writeRing(r, announcement, deadline); err != nil {
 		return err
 	}
-	if err := c.writeRing(r, marker, deadline); err != nil {
-		return err
+	// The frame itself wakes a peer that sleeps on the socket. Its asleep flag
+	// is left alone: by the time this returns the peer may have read the frame
+	// and gone back to sleep, and clearing the flag would cost it the next
+	// doorbell.
+	return c.writeSocket(b, f, deadline)
+}
+
+func (c *Channel) writeSocket(b []byte, f *os.File, deadline time.Time) error {
+	err := c.socket.writeFrame(b, f, deadline)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("ipc: peer does not read its socket: a frame of %d bytes did not go out in %v: %w", len(b), c.writeTimeout, err)
 	}
-	if err := c.socket.writeFrame(b, e.File, deadline); err != nil {
-		return err
-	}
-	// The frame itself wakes a peer that sleeps on the socket.
-	r.out.asleep.Store(0)
-	return nil
+	return err
 }
 
 // writeRing waits for room as long as the deadline allows. A peer that reads
@@ -123,7 +130,11 @@ func (c *Channel) writeRing(r *ring, b []byte, deadline time.Time) error {
 			return ErrClosed
 		}
 		if time.Now().After(deadline) {
-			return errors.New("ipc: peer does not read its ring: " + c.writeTimeout.String() + " without room for a frame")
+			return fmt.Errorf("ipc: peer does not read its ring: no room for a frame of %d bytes in %v: %w", len(b), c.writeTimeout, os.ErrDeadlineExceeded)
+		}
+		// A peer that died makes no room either.
+		if err := c.socket.peerGone(); err != nil {
+			return err
 		}
 		if err := c.wake(r, deadline); err != nil {
 			return err
@@ -137,155 +148,56 @@ func (c *Channel) wake(r *ring, deadline time.Time) error {
 	if r.out.asleep.Load() == 0 || !r.out.asleep.CompareAndSwap(1, 0) {
 		return nil
 	}
-	return c.socket.writeFrame(doorbellFrame, nil, deadline)
+	return c.writeSocket(doorbellFrame, nil, deadline)
 }
 
-var doorbellFrame = func() []byte {
-	b, err := AppendFrame(nil, &Envelope{Message: new(doorbell)})
+// The channel's own frames.
+var (
+	doorbellFrame = bareFrame(new(doorbell))
+	announcement  = bareFrame(new(fromSocket))
+)
+
+func bareFrame(m Message) []byte {
+	b, err := AppendFrame(nil, &Envelope{Message: m})
 	if err != nil {
 		panic(err)
 	}
 	return b
-}()
+}
 
-// Receive returns the next message. After an error there are no more: ErrHangUp
-// when the peer closed its end, ErrClosed when this side did, a *ProtocolError
-// or *FrameSizeError when the peer broke the protocol.
-func (c *Channel) Receive() (*Envelope, error) {
-	c.receiving.Lock()
-	defer c.receiving.Unlock()
+// useRing has frames go through r from now on. It fails, r unmapped, when the
+// channel was closed meanwhile.
+func (c *Channel) useRing(r *ring) error {
+	c.send.Lock()
+	defer c.send.Unlock()
 	if c.closed.Load() {
-		return nil, ErrClosed
+		return errors.Join(ErrClosed, r.unmap())
 	}
-	for {
-		r := c.ring.Load()
-		if r != nil {
-			h, b, err := c.nextRingFrame(r)
-			switch {
-			case err != nil:
-				return nil, err
-			case b != nil && h.typ == TypeFromSocket:
-				return c.announced()
-			case b != nil:
-				return c.open(received{header: h, bytes: b})
-			case c.early.bytes != nil:
-				return nil, protocolErrorf("%s frame on the socket that the ring does not announce", c.early.header.typ)
-			}
-		}
-		f, err := c.sleep(r)
-		switch {
-		case err != nil:
-			return nil, err
-		case f.header.typ == TypeDoorbell:
-		case r == nil:
-			return c.open(f)
-		default:
-			// Its announcement was written before it: it is in the ring by now,
-			// maybe behind other frames.
-			c.early = f
-		}
-	}
+	c.ring.Store(r)
+	return nil
 }
 
-// received is a frame's bytes, valid until the source it came from is read
-// again.
-type received struct {
-	header header
-	bytes  []byte
-	file   *os.File
-}
-
-// nextRingFrame returns the ring's next frame, spinning for it as long as that
-// has paid lately.
-func (c *Channel) nextRingFrame(r *ring) (header, []byte, error) {
-	// A frame that waits on the socket means that the peer wrote its
-	// announcement already: nothing to wait for.
-	if c.early.bytes == nil && !c.spin.wait(r.in.available) {
-		return header{}, nil, nil
-	}
-	if c.ringBuf == nil {
-		c.ringBuf = make([]byte, len(r.in.data))
-	}
-	return r.in.readFrame(c.ringBuf)
-}
-
-// sleep waits on the socket, first telling the peer to ring the doorbell.
-func (c *Channel) sleep(r *ring) (received, error) {
-	if r != nil {
-		r.in.asleep.Store(1)
-		// The peer may have written before it could see that we sleep.
-		if r.in.available() {
-			r.in.asleep.Store(0)
-			return received{header: header{typ: TypeDoorbell}}, nil
-		}
-	}
-	f, err := c.readSocket()
-	if r != nil {
-		r.in.asleep.Store(0)
-		c.spin.slept()
-	}
-	return f, err
-}
-
-// announced returns the frame on the socket that the ring announced.
-func (c *Channel) announced() (*Envelope, error) {
-	f := c.early
-	c.early = received{}
-	for f.bytes == nil || f.header.typ == TypeDoorbell {
-		var err error
-		if f, err = c.readSocket(); err != nil {
-			return nil, err
-		}
-	}
-	return c.open(f)
-}
-
-func (c *Channel) readSocket() (f received, err error) {
-	f.header, f.bytes, f.file, err = c.socket.readFrame()
-	if err != nil && c.closed.Load() {
-		return f, ErrClosed
-	}
-	return f, hangUp(err)
-}
-
-// open turns a frame into an envelope.
-func (c *Channel) open(f received) (*Envelope, error) {
-	c.receivedBytes.Add(uint64(len(f.bytes)))
-	e, err := parseBody(&f.header, f.bytes)
-	if err != nil {
-		if f.file != nil {
-			f.file.Close()
-		}
-		return nil, err
-	}
-	switch e.Message.(type) {
-	case *doorbell, *fromSocket:
-		return nil, protocolErrorf("%s out of place", f.header.typ)
-	}
-	e.File = f.file
-	return e, nil
-}
-
-// Close closes this end. A Receive that waits returns ErrClosed; the peer sees
-// a hang-up. The ring is unmapped once nobody uses it.
+// Close closes this end. A Send or a Receive that waits returns ErrClosed; the
+// peer sees a hang-up. The ring is unmapped once nobody uses it.
 func (c *Channel) Close() error {
 	if !c.closed.CompareAndSwap(false, true) {
 		return nil
 	}
 	err := c.socket.close()
 	// Closing the socket ends whoever sleeps on it; the locks are then free
-	// within one spin.
+	// within one spin, or one pause of a Send that waits for room.
 	c.send.Lock()
 	defer c.send.Unlock()
 	if c.send.err == nil {
 		c.send.err = ErrClosed
 	}
-	c.receiving.Lock()
-	defer c.receiving.Unlock()
+	c.receive.Lock()
+	defer c.receive.Unlock()
 	c.socket.closeFiles()
-	if c.early.file != nil {
-		c.early.file.Close()
+	if f := c.receive.early.file; f != nil {
+		f.Close()
 	}
+	c.receive.inbox = inbox{}
 	if r := c.ring.Swap(nil); r != nil {
 		err = errors.Join(err, r.unmap())
 	}

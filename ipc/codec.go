@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/shm"
@@ -17,7 +18,12 @@ func (e *encoder) u16(v uint16) { e.b = binary.LittleEndian.AppendUint16(e.b, v)
 func (e *encoder) u32(v uint32) { e.b = binary.LittleEndian.AppendUint32(e.b, v) }
 func (e *encoder) u64(v uint64) { e.b = binary.LittleEndian.AppendUint64(e.b, v) }
 
+// str appends a text. What is not UTF-8 in it (a command's stderr may hold
+// anything) becomes U+FFFD: a peer refuses other text, and with it the channel.
 func (e *encoder) str(s string) {
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
 	e.u32(uint32(len(s)))
 	e.b = append(e.b, s...)
 }
@@ -180,37 +186,32 @@ func (d *decoder) ref() shm.Ref {
 	r.Encoding = shm.Encoding(d.u8())
 	zero := d.u8()
 	r.Flags = shm.Flags(d.u16())
-	if z := d.u32(); d.err == nil {
-		switch _, ok := r.End(); {
-		case !r.Encoding.Valid():
-			d.err = fmt.Errorf("unknown encoding %d", uint8(r.Encoding))
-		case !ok:
-			d.err = fmt.Errorf("reference at %d with %d bytes ends past 2^64", r.Offset, r.Length)
-		case zero != 0 || z != 0:
-			d.err = errors.New("reserved bytes of a reference are not zero")
-		}
+	if z := d.u32(); d.err == nil && (zero != 0 || z != 0) {
+		d.err = errors.New("reserved bytes of a reference are not zero")
 	}
 	return r
 }
 
+// minRowSize is what the smallest row takes: two lengths, no key, one span.
+const minRowSize = 8 + RefSize
+
 // table reads the rows of a table. It checks form (counts, encodings, keys
 // once each); whether a reference points at anything is the ledger's to check.
 func (d *decoder) table(kind Kind, rowCount uint32) (Table, error) {
-	if kind == KindAbsent && rowCount != 0 {
-		return Table{}, fmt.Errorf("%d rows in a message without a state", rowCount)
+	if d.err == nil && uint64(rowCount)*minRowSize > uint64(len(d.b)) {
+		d.err = fmt.Errorf("%d rows in %d bytes", rowCount, len(d.b))
 	}
-	if kind == KindValue && rowCount != 1 {
-		return Table{}, fmt.Errorf("a bare value has 1 row, not %d", rowCount)
-	}
-	if uint64(rowCount)*8 > uint64(len(d.b)) {
-		return Table{}, fmt.Errorf("%d rows in %d bytes", rowCount, len(d.b))
+	if d.err != nil {
+		return Table{}, d.err
 	}
 	t := Table{Kind: kind}
 	if rowCount == 0 {
-		return t, d.err
+		return t, t.check()
 	}
 	total := len(d.b)
 	t.Rows = make([]Row, rowCount)
+	// One allocation serves the spans of all rows: no more than fit.
+	spans := make([]shm.Ref, 0, (len(d.b)-8*int(rowCount))/RefSize)
 	for i := range t.Rows {
 		keySize, spanCount := d.u32(), d.u32()
 		r := &t.Rows[i]
@@ -220,22 +221,17 @@ func (d *decoder) table(kind Kind, rowCount uint32) (Table, error) {
 		if d.err == nil && uint64(spanCount)*RefSize > uint64(len(d.b)) {
 			d.err = fmt.Errorf("row %q: %d spans in %d bytes", r.Key, spanCount, len(d.b))
 		}
-		if d.err == nil && spanCount == 0 {
-			d.err = fmt.Errorf("row %q has no spans", r.Key)
-		}
 		if d.err != nil {
 			return Table{}, d.err
 		}
-		r.Spans = make([]shm.Ref, spanCount)
-		for j := range r.Spans {
-			r.Spans[j] = d.ref()
-			if j > 0 && r.Spans[j].Encoding != r.Spans[0].Encoding && d.err == nil {
-				d.err = fmt.Errorf("row %q mixes encodings %s and %s", r.Key, r.Spans[0].Encoding, r.Spans[j].Encoding)
-			}
+		first := len(spans)
+		for range spanCount {
+			spans = append(spans, d.ref())
+		}
+		r.Spans = spans[first:len(spans):len(spans)]
+		if d.err != nil {
+			return Table{}, fmt.Errorf("row %q: %w", r.Key, d.err)
 		}
 	}
-	if d.err == nil {
-		d.err = t.check()
-	}
-	return t, d.err
+	return t, t.check()
 }

@@ -38,6 +38,19 @@ func (e *FrameSizeError) Error() string {
 	return fmt.Sprintf("ipc: frame of %d bytes is over the limit of %d: a state has too many top-level keys or spans; nest keys under one, or aggregate in larger pieces", e.Size, e.Limit)
 }
 
+// MessageError is a message that this side was asked to send and that the peer
+// would refuse. Nothing was sent.
+type MessageError struct {
+	Type Type
+	// Msg says what is wrong with it.
+	Msg string
+}
+
+// Error implements error.
+func (e *MessageError) Error() string {
+	return fmt.Sprintf("ipc: %s message is malformed and was not sent: %s", e.Type, e.Msg)
+}
+
 // VersionError is a peer that speaks no version this side does.
 type VersionError struct {
 	PeerMin, PeerMax, Min, Max uint16

@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 )
@@ -102,15 +103,30 @@ func parseHeader(b []byte) (header, error) {
 		return h, protocolErrorf("frame size %d is not a multiple of %d", h.size, frameAlign)
 	case h.headSize > h.size-HeaderSize:
 		return h, protocolErrorf("%s: head of %d bytes in a frame of %d", h.typ, h.headSize, h.size)
-	case h.files > 1:
-		return h, protocolErrorf("%s: %d descriptors declared, at most 1 allowed", h.typ, h.files)
+	case h.files > maxFiles(h.typ):
+		return h, protocolErrorf("%s: %d descriptors declared, at most %d allowed", h.typ, h.files, maxFiles(h.typ))
+	case h.typ == TypeAttach && h.files == 0:
+		return h, protocolErrorf("attach: no descriptor declared")
 	case h.tableKind > KindValue:
 		return h, protocolErrorf("%s: unknown table kind %d", h.typ, h.tableKind)
+	case h.tableKind != KindAbsent && !carriesState(h.typ):
+		return h, protocolErrorf("%s: carries a table", h.typ)
 	case b[7] != 0:
 		return h, protocolErrorf("%s: reserved byte is %d", h.typ, b[7])
 	}
 	return h, nil
 }
+
+// maxFiles is how many descriptors a frame of the type may bring: a segment's
+// or the ring's.
+func maxFiles(t Type) uint8 {
+	if t == TypeAttach || t == TypeWelcome {
+		return 1
+	}
+	return 0
+}
+
+func carriesState(t Type) bool { return t == TypeExecute || t == TypeDone }
 
 func align(n int) int { return (n + frameAlign - 1) &^ (frameAlign - 1) }
 
@@ -128,14 +144,19 @@ type Envelope struct {
 }
 
 // AppendFrame appends the envelope's frame to b. It fails with a
-// *FrameSizeError, b unchanged, when the frame would pass MaxFrameSize.
+// *FrameSizeError when the frame would pass MaxFrameSize and with a
+// *MessageError when a peer would refuse it; what is returned then is b, its
+// capacity maybe grown.
 func AppendFrame(b []byte, e *Envelope) ([]byte, error) {
 	start := len(b)
-	b = append(b, make([]byte, HeaderSize)...)
-	enc := encoder{b: b}
+	typ := e.Message.Type()
+	if err := e.check(typ); err != nil {
+		return b, &MessageError{Type: typ, Msg: err.Error()}
+	}
+	enc := encoder{b: append(b, blankHeader[:]...)}
 	e.Message.appendHead(&enc)
 	h := header{
-		typ:       e.Message.Type(),
+		typ:       typ,
 		tableKind: e.State.Kind,
 		id:        e.ID,
 		headSize:  uint32(len(enc.b) - start - HeaderSize),
@@ -150,11 +171,25 @@ func AppendFrame(b []byte, e *Envelope) ([]byte, error) {
 	}
 	size := len(enc.b) - start
 	if size > MaxFrameSize {
-		return b[:start], &FrameSizeError{Size: uint64(size), Limit: MaxFrameSize}
+		return enc.b[:start], &FrameSizeError{Size: uint64(size), Limit: MaxFrameSize}
 	}
 	h.size = uint32(size)
 	h.put(enc.b[start:])
 	return enc.b, nil
+}
+
+var blankHeader [HeaderSize]byte
+
+func (e *Envelope) check(typ Type) error {
+	switch {
+	case e.File != nil && maxFiles(typ) == 0:
+		return errors.New("it brings a descriptor")
+	case e.File == nil && typ == TypeAttach:
+		return errors.New("it brings no descriptor")
+	case e.State.Kind != KindAbsent && !carriesState(typ):
+		return errors.New("it carries a table")
+	}
+	return e.State.check()
 }
 
 // ParseFrame parses one whole frame (header included). The envelope shares

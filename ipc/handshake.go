@@ -1,10 +1,12 @@
 package ipc
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -48,11 +50,9 @@ func (c *Channel) Accept(welcome Welcome, grant []string, timeout time.Duration)
 	defer f.Close()
 	welcome.RingSize = DefaultRingSize
 	if err := c.Send(&Envelope{Message: &welcome, File: f}); err != nil {
-		_ = r.unmap()
-		return nil, err
+		return nil, errors.Join(err, r.unmap())
 	}
-	c.ring.Store(r)
-	return m, nil
+	return m, c.useRing(r)
 }
 
 // Greet is the executor's half of the handshake.
@@ -67,21 +67,40 @@ func (c *Channel) Greet(hello Hello, timeout time.Duration) (*Welcome, error) {
 		return nil, fmt.Errorf("ipc: waiting for welcome: %w", err)
 	}
 	m := e.Message.(*Welcome)
+	if err := c.welcomed(m, e.File, hello.Capabilities); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// welcomed checks a welcome and puts the ring that came with it to use. It
+// takes f, which may be nil.
+func (c *Channel) welcomed(m *Welcome, f *os.File, announced []string) error {
+	if f != nil {
+		defer f.Close()
+	}
 	if m.Version != Version {
-		return nil, &VersionError{PeerMin: m.Version, PeerMax: m.Version, Min: Version, Max: Version}
+		return &VersionError{PeerMin: m.Version, PeerMax: m.Version, Min: Version, Max: Version}
+	}
+	for _, capability := range m.Capabilities {
+		if !slices.Contains(announced, capability) {
+			return protocolErrorf("welcome grants %q, which was not announced", capability)
+		}
 	}
 	granted := slices.Contains(m.Capabilities, CapabilityRing)
 	switch {
-	case granted && e.File == nil:
-		return nil, protocolErrorf("welcome grants the ring and brings no descriptor")
-	case granted:
-		r, err := openRing(e.File, int(m.RingSize))
-		if err != nil {
-			return nil, err
-		}
-		c.ring.Store(r)
+	case granted && f == nil:
+		return protocolErrorf("welcome grants the ring and brings no descriptor")
+	case !granted && f != nil:
+		return protocolErrorf("welcome brings a descriptor and does not grant the ring")
+	case !granted:
+		return nil
 	}
-	return m, nil
+	r, err := openRing(f, int(m.RingSize))
+	if err != nil {
+		return err
+	}
+	return c.useRing(r)
 }
 
 // expect receives one message that must be a T. A Fail in its place is the
@@ -99,11 +118,6 @@ func expect[T Message](c *Channel, timeout time.Duration) (*Envelope, error) {
 	}
 	switch m := e.Message.(type) {
 	case T:
-		_, isWelcome := any(m).(*Welcome)
-		if e.File != nil && !isWelcome {
-			e.File.Close()
-			return nil, protocolErrorf("%s brings a descriptor", e.Message.Type())
-		}
 		return e, nil
 	case *Fail:
 		return nil, fmt.Errorf("refused: %s: %s", m.Name, m.Message)
@@ -122,8 +136,8 @@ func FromEnvironment() (*net.UnixConn, error) {
 	if !ok {
 		return nil, fmt.Errorf("ipc: %s is not set: an executor is started by a millrace supervisor, not by hand; name it as a step's worker in a workflow file and use `millrace run`", FDVariable)
 	}
-	var fd int
-	if _, err := fmt.Sscanf(value, "%d", &fd); err != nil || fd < 3 {
+	fd, err := strconv.Atoi(value)
+	if err != nil || fd < 3 {
 		return nil, fmt.Errorf("ipc: %s=%q is not a descriptor's number", FDVariable, value)
 	}
 	if err := os.Unsetenv(FDVariable); err != nil {

@@ -1,6 +1,7 @@
 package ipc
 
 import (
+	"math"
 	"time"
 
 	"github.com/millrace/millrace/shm"
@@ -271,10 +272,11 @@ func (m *Detach) appendHead(e *encoder) {
 	}
 }
 func (m *Detach) parseHead(d *decoder) {
-	n := d.count(8)
-	m.Segments = make([]shm.SegmentID, n)
-	for i := range m.Segments {
-		m.Segments[i] = shm.SegmentID(d.u64())
+	if n := d.count(8); n > 0 {
+		m.Segments = make([]shm.SegmentID, n)
+		for i := range m.Segments {
+			m.Segments[i] = shm.SegmentID(d.u64())
+		}
 	}
 }
 
@@ -296,7 +298,7 @@ func (m *Execute) appendHead(e *encoder) {
 	e.str(m.Run)
 	e.str(m.Step)
 	e.u32(m.Attempt)
-	e.u64(uint64(m.Timeout))
+	e.u64(uint64(max(m.Timeout, 0)))
 	e.u64(m.MemoryLimit)
 	e.u64(m.Budget)
 	e.str(m.Upstream)
@@ -304,7 +306,7 @@ func (m *Execute) appendHead(e *encoder) {
 }
 func (m *Execute) parseHead(d *decoder) {
 	m.Code, m.Run, m.Step, m.Attempt = d.u64(), d.str(), d.str(), d.u32()
-	m.Timeout = time.Duration(d.u64())
+	m.Timeout = time.Duration(min(d.u64(), math.MaxInt64))
 	m.MemoryLimit, m.Budget = d.u64(), d.u64()
 	m.Upstream, m.Conditions = d.str(), d.strs()
 }

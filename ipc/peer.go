@@ -4,20 +4,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 )
 
 // Peer matches replies with requests over a [Channel]. One goroutine runs
 // Serve; any number make Calls, and their replies may come in any order.
+//
+// Close may be called at any time: Serve returns ErrClosed then.
 type Peer struct {
 	*Channel
 
 	mu      sync.Mutex
 	nextID  uint64
-	waiting map[uint64]chan<- reply
-	err     error // why Serve ended
+	waiting map[uint64]pending // nil once Serve has ended
+	err     error              // why Serve ended
 	done    chan struct{}
+}
+
+// pending is a request that was sent and not answered.
+type pending struct {
+	typ   Type
+	reply chan<- reply // has room for the one reply
+}
+
+// answeredBy reports whether a reply of type t may answer the request.
+func (p pending) answeredBy(t Type) bool {
+	if p.typ == TypePing {
+		return t == TypePong
+	}
+	return t == TypeDone || t == TypeFail
 }
 
 type reply struct {
@@ -27,7 +42,7 @@ type reply struct {
 
 // NewPeer returns a Peer over c, whose handshake is over.
 func NewPeer(c *Channel) *Peer {
-	return &Peer{Channel: c, waiting: make(map[uint64]chan<- reply), done: make(chan struct{})}
+	return &Peer{Channel: c, waiting: make(map[uint64]pending), done: make(chan struct{})}
 }
 
 // Done is closed when Serve has ended.
@@ -41,10 +56,14 @@ func (p *Peer) Err() error {
 }
 
 // Serve receives until the channel fails, gives replies (done, fail, pong) to
-// the calls that wait for them and everything else to handle, which must not
-// block for long and owns the envelope's File. A reply that no call waits for
-// is dropped when its call was cancelled; handle returning an error ends
-// Serve. It closes the channel and returns the error, never nil.
+// the calls that wait for them and everything else to handle. handle must not
+// block for long, for replies wait behind it, and owns the envelope's File
+// unless it returns an error, which ends Serve. A reply to a request that was
+// never made, that was answered before, or of a type that does not answer it
+// ends Serve too: it is a breach of the protocol. The late reply to a cancelled
+// call is none.
+//
+// Serve closes the channel and returns why it ended, never nil.
 func (p *Peer) Serve(handle func(*Envelope) error) error {
 	err := p.serve(handle)
 	p.mu.Lock()
@@ -52,10 +71,10 @@ func (p *Peer) Serve(handle func(*Envelope) error) error {
 	waiting := p.waiting
 	p.waiting = nil
 	p.mu.Unlock()
-	for _, ch := range waiting {
-		ch <- reply{err: err}
+	for _, r := range waiting {
+		r.reply <- reply{err: err}
 	}
-	if cerr := p.Channel.Close(); cerr != nil && !errors.Is(cerr, os.ErrClosed) {
+	if cerr := p.Channel.Close(); cerr != nil {
 		err = errors.Join(err, cerr)
 	}
 	close(p.done)
@@ -68,8 +87,8 @@ func (p *Peer) serve(handle func(*Envelope) error) error {
 		if err != nil {
 			return err
 		}
-		switch e.Message.(type) {
-		case *Done, *Fail, *Pong:
+		switch e.Message.Type() {
+		case TypeDone, TypeFail, TypePong:
 			if err := p.deliver(e); err != nil {
 				return err
 			}
@@ -85,37 +104,41 @@ func (p *Peer) serve(handle func(*Envelope) error) error {
 }
 
 func (p *Peer) deliver(e *Envelope) error {
-	if e.File != nil {
-		e.File.Close()
-		return protocolErrorf("%s brings a descriptor", e.Message.Type())
-	}
+	typ := e.Message.Type()
 	p.mu.Lock()
-	ch, ok := p.waiting[e.ID]
-	delete(p.waiting, e.ID)
-	known := e.ID != 0 && e.ID <= p.nextID
+	r, ok := p.waiting[e.ID]
+	fits := ok && r.answeredBy(typ)
+	if fits {
+		delete(p.waiting, e.ID)
+	}
+	made := e.ID != 0 && e.ID <= p.nextID
 	p.mu.Unlock()
 	switch {
+	case fits:
+		r.reply <- reply{envelope: e}
+		return nil
 	case ok:
-		ch <- reply{envelope: e}
-	case !known:
-		return protocolErrorf("%s answers request %d, which was never made", e.Message.Type(), e.ID)
-	default:
-		return protocolErrorf("%s answers request %d, which was answered before", e.Message.Type(), e.ID)
+		return protocolErrorf("%s answers request %d, which was %s", typ, e.ID, r.typ)
+	case made:
+		return protocolErrorf("%s answers request %d, which was answered before", typ, e.ID)
 	}
-	return nil
+	return protocolErrorf("%s answers request %d, which was never made", typ, e.ID)
 }
 
 // Request is a call that has been sent.
 type Request struct {
 	// ID is the request's id on the wire.
-	ID    uint64
-	peer  *Peer
-	reply chan reply
+	ID        uint64
+	peer      *Peer
+	reply     chan reply
+	cancelled bool
 }
 
 // Start sends a request, its id filled in, and returns without waiting for the
 // reply. register, if not nil, is called with the id before anything is sent,
 // so that messages about the request can be told apart from the first one on.
+// Once Serve has ended, Start returns the reason; otherwise its errors are
+// Send's.
 func (p *Peer) Start(e *Envelope, register func(id uint64)) (*Request, error) {
 	ch := make(chan reply, 1)
 	p.mu.Lock()
@@ -126,7 +149,7 @@ func (p *Peer) Start(e *Envelope, register func(id uint64)) (*Request, error) {
 	}
 	p.nextID++
 	id := p.nextID
-	p.waiting[id] = ch
+	p.waiting[id] = pending{typ: e.Message.Type(), reply: ch}
 	p.mu.Unlock()
 	if register != nil {
 		register(id)
@@ -134,15 +157,19 @@ func (p *Peer) Start(e *Envelope, register func(id uint64)) (*Request, error) {
 	e.ID = id
 	if err := p.Send(e); err != nil {
 		p.mu.Lock()
+		defer p.mu.Unlock()
 		delete(p.waiting, id)
-		p.mu.Unlock()
+		if p.err != nil && errors.Is(err, ErrClosed) {
+			err = p.err // Serve closed the channel; this is why
+		}
 		return nil, err
 	}
 	return &Request{ID: id, peer: p, reply: ch}, nil
 }
 
-// Wait returns the reply. When ctx ends first it sends a cancel and returns
-// ctx's error; Wait may then be called again for the reply that is still owed.
+// Wait returns the reply, or why Serve ended without it. When ctx ends first it
+// sends a cancel (once) and returns ctx's error; Wait may then be called again
+// for the reply that is still owed. One goroutine waits at a time.
 func (r *Request) Wait(ctx context.Context) (*Envelope, error) {
 	select {
 	case got := <-r.reply:
@@ -155,6 +182,10 @@ func (r *Request) Wait(ctx context.Context) (*Envelope, error) {
 		return got.envelope, got.err
 	default:
 	}
+	if r.cancelled {
+		return nil, ctx.Err()
+	}
+	r.cancelled = true
 	reason := fmt.Sprint(context.Cause(ctx))
 	if err := r.peer.Send(&Envelope{ID: r.ID, Message: &Cancel{Reason: reason}}); err != nil {
 		return nil, errors.Join(ctx.Err(), err)

@@ -52,9 +52,9 @@ func createRing(size int) (*ring, *os.File, error) {
 	return r, f, nil
 }
 
-// openRing maps the ring that came with a welcome (executor). It closes f.
+// openRing maps the ring that came with a welcome (executor). f stays the
+// caller's.
 func openRing(f *os.File, size int) (*ring, error) {
-	defer f.Close()
 	if err := checkRingSize(size); err != nil {
 		return nil, err
 	}
@@ -62,8 +62,12 @@ func openRing(f *os.File, size int) (*ring, error) {
 	if err != nil || seals&ringSeals != ringSeals {
 		return nil, protocolErrorf("the ring's memory is not sealed (seals %#x, %v)", seals, err)
 	}
-	if st, err := f.Stat(); err != nil || st.Size() != ringMemorySize(size) {
-		return nil, protocolErrorf("the ring's memory has not the size announced: %v", err)
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("ipc: stat the ring: %w", err)
+	}
+	if want := ringMemorySize(size); st.Size() != want {
+		return nil, protocolErrorf("the ring's memory has %d bytes, not %d", st.Size(), want)
 	}
 	r, err := mapRing(f, size)
 	if err != nil {
@@ -88,6 +92,11 @@ func mapRing(f *os.File, size int) (*ring, error) {
 	return &ring{mem: mem}, nil
 }
 
+// largestFrame is what goes through the ring; anything larger goes by the
+// socket, so that a ring always holds several frames.
+func (r *ring) largestFrame() int { return len(r.out.data) / 4 }
+
+// unmap ends the ring; no goroutine may use it any more.
 func (r *ring) unmap() error {
 	r.in, r.out = lane{}, lane{}
 	return r.mem.Unmap()

@@ -15,16 +15,6 @@ const (
 	ringAsleep     = 128
 )
 
-// lane is one direction of the ring: a single-producer, single-consumer byte
-// queue in memory that both processes write. The counters count bytes since
-// the start and never wrap in practice; data[n & (size-1)] is byte n.
-type lane struct {
-	written *atomic.Uint64 // stored by the producer
-	read    *atomic.Uint64 // stored by the consumer
-	asleep  *atomic.Uint32 // set by the consumer before it sleeps on the socket
-	data    []byte         // a power of two
-}
-
 // lanes lays the two directions over the ring's mapping.
 func lanes(mem []byte, size int) (toExecutor, toSupervisor lane) {
 	at := func(i int) lane {

@@ -96,6 +96,25 @@ func (s *socket) writeFrame(b []byte, f *os.File, deadline time.Time) error {
 	return hangUp(err)
 }
 
+// peerGone returns ErrHangUp when the peer has closed its end. It reads
+// nothing, so any goroutine may ask.
+func (s *socket) peerGone() error {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return hangUp(err)
+	}
+	gone := false
+	err = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd)}} // a hang-up is always reported
+		n, err := unix.Poll(p, 0)
+		gone = err == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+	})
+	if err == nil && gone {
+		return ErrHangUp
+	}
+	return hangUp(err)
+}
+
 // readFrame returns the next frame's bytes, valid until the next call, and the
 // descriptor that came with it.
 func (s *socket) readFrame() (header, []byte, *os.File, error) {
@@ -107,9 +126,6 @@ func (s *socket) readFrame() (header, []byte, *os.File, error) {
 		return h, nil, nil, err
 	}
 	if err := s.fill(int(h.size)); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = protocolErrorf("%s: frame of %d bytes cut short by a hang-up", h.typ, h.size)
-		}
 		return h, nil, nil, err
 	}
 	b := s.buf[s.r : s.r+int(h.size)]
@@ -150,7 +166,11 @@ func (s *socket) fill(n int) error {
 		s.buf = make([]byte, readSize)
 	}
 	for s.w < n {
-		if err := s.read(); err != nil {
+		err := hangUp(s.read())
+		if err == ErrHangUp && s.w > 0 {
+			return fmt.Errorf("%w in the middle of a frame, after %d bytes of it", ErrHangUp, s.w)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -28,9 +28,9 @@ type spinner struct {
 	since  time.Time // when the reader last ran out of messages
 }
 
-// wait spins until ready or the budget is spent, and reports which.
-func (s *spinner) wait(ready func() bool) bool {
-	if ready() {
+// wait spins until there is something to read or the budget is spent, and reports which.
+func (s *spinner) wait(l *lane) bool {
+	if l.available() {
 		return true
 	}
 	s.since = time.Now()
@@ -44,7 +44,7 @@ func (s *spinner) wait(ready func() bool) bool {
 	defer spinners.Add(-1)
 	for {
 		for range pollsPerYield {
-			if ready() {
+			if l.available() {
 				return true
 			}
 		}

@@ -1,8 +1,10 @@
 package ipc
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/millrace/millrace/shm"
 )
@@ -67,8 +69,12 @@ func (t Table) Get(key string) (Row, bool) {
 	return Row{}, false
 }
 
-// With returns the table with the key's value replaced, or added at the end.
+// With returns an object with the key's value replaced, or added at the end.
+// A bare value has no keys to keep: of it nothing is left.
 func (t Table) With(row Row) Table {
+	if t.Kind != KindObject {
+		return Table{Kind: KindObject, Rows: []Row{row}}
+	}
 	rows := slices.Clone(t.Rows)
 	if i := t.Find(row.Key); i >= 0 {
 		rows[i] = row
@@ -78,8 +84,12 @@ func (t Table) With(row Row) Table {
 	return Table{Kind: KindObject, Rows: rows}
 }
 
-// Without returns the table without the keys named.
+// Without returns the object without the keys named; anything else has no keys
+// and stays as it is.
 func (t Table) Without(keys ...string) Table {
+	if t.Kind != KindObject {
+		return t
+	}
 	drop := func(r Row) bool { return slices.Contains(keys, r.Key) }
 	if !slices.ContainsFunc(t.Rows, drop) {
 		return t
@@ -101,11 +111,48 @@ func (t Table) Size() uint64 {
 	return n
 }
 
-// check verifies what no table may break, whoever made it.
+// check verifies the form that every table on the wire has, whoever made it.
 func (t Table) check() error {
-	if t.Kind == KindValue && t.Rows[0].Key != "" {
+	switch {
+	case t.Kind > KindValue:
+		return fmt.Errorf("unknown table kind %d", uint8(t.Kind))
+	case t.Kind == KindAbsent && len(t.Rows) != 0:
+		return fmt.Errorf("%d rows in a message without a state", len(t.Rows))
+	case t.Kind == KindValue && len(t.Rows) != 1:
+		return fmt.Errorf("a bare value has 1 row, not %d", len(t.Rows))
+	case t.Kind == KindValue && t.Rows[0].Key != "":
 		return fmt.Errorf("a bare value has the key %q", t.Rows[0].Key)
 	}
+	for i := range t.Rows {
+		if err := t.Rows[i].check(); err != nil {
+			return fmt.Errorf("row %q: %w", t.Rows[i].Key, err)
+		}
+	}
+	return t.checkKeys()
+}
+
+func (r *Row) check() error {
+	if len(r.Spans) == 0 {
+		return errors.New("no spans")
+	}
+	if !utf8.ValidString(r.Key) {
+		return errors.New("key is not UTF-8")
+	}
+	for i := range r.Spans {
+		span := &r.Spans[i]
+		switch _, ok := span.End(); {
+		case !span.Encoding.Valid():
+			return fmt.Errorf("unknown encoding %d", uint8(span.Encoding))
+		case span.Encoding != r.Spans[0].Encoding:
+			return fmt.Errorf("mixes encodings %s and %s", r.Spans[0].Encoding, span.Encoding)
+		case !ok:
+			return fmt.Errorf("reference at %d with %d bytes ends past 2^64", span.Offset, span.Length)
+		}
+	}
+	return nil
+}
+
+func (t Table) checkKeys() error {
 	// A map costs more than it saves for the handful of keys a state has.
 	if len(t.Rows) <= 16 {
 		for i := range t.Rows {

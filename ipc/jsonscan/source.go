@@ -60,7 +60,10 @@ func (s *source) chunk(off, end int64) ([]byte, error) {
 // readAt moves the window to off.
 func (s *source) readAt(off, end int64) error {
 	size := s.opts.Window
-	if s.fill == 0 || off != s.start+int64(s.fill) {
+	// Going on, or a little back: two scans, of an array and of an element in
+	// it, take turns where a window ends.
+	ahead := off - s.start
+	if s.fill == 0 || ahead > int64(s.fill) || ahead < -int64(size) {
 		size = min(size, firstWindow)
 	}
 	size = int(min(int64(size), end-off))
