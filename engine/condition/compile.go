@@ -16,7 +16,7 @@ type Condition struct {
 	source  string // as the plan has it
 	program *goja.Program
 	simple  node // nil where only goja can tell
-	console bool // the text mentions console
+	guarded bool // the text could reach what guard bounds
 }
 
 // words are the conditions with a name, and the expressions they stand for.
@@ -107,7 +107,7 @@ func compile(expr string) (*Condition, error) {
 		source:  expr,
 		program: program,
 		simple:  simplify(function),
-		console: strings.Contains(text, "console"),
+		guarded: needsGuard(text),
 	}, nil
 }
 

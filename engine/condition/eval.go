@@ -199,7 +199,10 @@ func heapSize() int64 {
 // call runs the condition's function.
 func (r *run) call(upstream Upstream) (bool, error) {
 	rt := r.view.rt
-	prepare(rt, r.condition.console)
+	rt.SetMaxCallStackSize(maxCallStack)
+	if r.condition.guarded {
+		guard(rt)
+	}
 	value, err := rt.RunProgram(r.condition.program)
 	if err != nil {
 		return false, r.explain(err)

@@ -48,8 +48,10 @@ func simplify(function *ast.FunctionLiteral) node {
 	if !ok || result.Argument == nil {
 		return nil
 	}
-	n, _ := simple(result.Argument)
-	return n
+	if n, ok := simple(result.Argument); ok {
+		return n
+	}
+	return nil
 }
 
 func simple(expression ast.Expression) (node, bool) {
@@ -113,7 +115,10 @@ func simpleMember(left ast.Expression, key node, ok bool) (node, bool) {
 		left = optional.Expression
 	}
 	of, ok := simple(left)
-	return member{of: of, key: key, optional: isOptional}, ok
+	if !ok {
+		return nil, false
+	}
+	return member{of: of, key: key, optional: isOptional}, true
 }
 
 func simpleBinary(x *ast.BinaryExpression) (node, bool) {
