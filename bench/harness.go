@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/millrace/millrace/bench/measure"
 	"github.com/millrace/millrace/bench/workload"
 )
 
@@ -72,8 +71,8 @@ func (h *harness) note(format string, args ...any) {
 // size measures all cases at one size.
 func (h *harness) size(ctx context.Context, size int) error {
 	label := FormatSize(size)
-	if need, free := h.estimate(size), h.available(); need > free {
-		h.note("%s left out: it needs about %s, and %s are available", label, FormatSize(int(need)), FormatSize(int(free)))
+	cases := h.fitting(size)
+	if len(cases) == 0 {
 		return nil
 	}
 	h.Progress("%s: building the payload", label)
@@ -82,7 +81,7 @@ func (h *harness) size(ctx context.Context, size int) error {
 		return err
 	}
 	defer func() { _ = payload.Remove() }() // the folder goes too
-	lanes, err := h.start(ctx, payload)
+	lanes, err := h.start(ctx, cases, payload)
 	defer func() {
 		for _, l := range lanes {
 			// What it measured stands, however it ends.
@@ -112,10 +111,10 @@ func (h *harness) size(ctx context.Context, size int) error {
 	return nil
 }
 
-// start brings up every case and checks that each delivers the payload.
-func (h *harness) start(ctx context.Context, payload *workload.Payload) ([]*lane, error) {
+// start brings up the cases and checks that each delivers the payload.
+func (h *harness) start(ctx context.Context, cases []Case, payload *workload.Payload) ([]*lane, error) {
 	var lanes []*lane
-	for _, c := range h.Cases {
+	for _, c := range cases {
 		info := c.Info()
 		h.Progress("%s: starting %s", FormatSize(payload.Nominal), info.Title)
 		session, err := c.Start(ctx, payload)
@@ -153,36 +152,4 @@ func verify(ctx context.Context, s Session, info Info, p *workload.Payload) erro
 		return fmt.Errorf("the final state is wrong: %+v, want %+v", got, want)
 	}
 	return nil
-}
-
-// firstGuess is how many times a payload's size all cases together need, when
-// no smaller size has told yet.
-const firstGuess = 50
-
-// estimate returns the bytes that all cases together will need at a size:
-// scaled from the largest size measured so far.
-func (h *harness) estimate(size int) int64 {
-	largest, sum := 0, int64(0)
-	for _, p := range h.result.Points {
-		if p.Size > largest {
-			largest, sum = p.Size, 0
-		}
-		if p.Size == largest {
-			sum += p.PeakBytes
-		}
-	}
-	if largest < 1<<20 { // the processes themselves outweigh the payload
-		return firstGuess * int64(size)
-	}
-	return int64(float64(sum) * float64(size) / float64(largest))
-}
-
-// available returns the memory that may be used: nine tenths of what is free.
-func (h *harness) available() int64 {
-	free, err := measure.Available()
-	if err != nil {
-		h.note("available memory is unknown: %v", err)
-		return 1 << 62
-	}
-	return free / 10 * 9
 }

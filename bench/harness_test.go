@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/bench/measure"
 	"github.com/millrace/millrace/bench/workload"
 )
 
@@ -167,13 +168,43 @@ func TestCancelEndsTheBenchmark(t *testing.T) {
 
 func TestASizeThatDoesNotFitIsLeftOut(t *testing.T) {
 	var log []string
-	f := &fake{info: Info{Name: "a", Work: Rewrite}, log: &log}
+	f := &fake{info: Info{Name: "a", Title: "giant", Work: Rewrite}, log: &log}
 	r, err := Run(t.Context(), Config{Cases: []Case{f}, Sizes: []int{1 << 40}, Records: workload.GenerateRecords(10)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Points) != 0 || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "1024 GB left out") {
+	if len(r.Points) != 0 || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "giant left out at 1024 GB") {
 		t.Errorf("points %v, notes %q", r.Points, r.Notes)
+	}
+}
+
+func TestTheHungriestIsLeftOutFirst(t *testing.T) {
+	free, err := measure.Available()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int(free / 100) // nothing to tell from yet: the baseline takes 48 of them, the others 9 each
+	h := &harness{result: &Result{}, Config: Config{Progress: func(string, ...any) {}, Cases: []Case{
+		&fake{info: Info{Name: "thrifty", Role: Peer}},
+		&fake{info: Info{Name: "usual", Role: Baseline}},
+		&fake{info: Info{Name: "greedy", Role: Subject}},
+	}}}
+	names := func() (names []string) {
+		for _, c := range h.fitting(size) {
+			names = append(names, c.Info().Name)
+		}
+		return names
+	}
+	if got := names(); len(got) != 3 {
+		t.Errorf("%v fit, want all", got)
+	}
+	h.result.Points = []Point{
+		{Case: "thrifty", Size: tellingSize, PeakBytes: tellingSize},
+		{Case: "greedy", Size: tellingSize, PeakBytes: 80 * tellingSize},
+		{Case: "usual", Size: tellingSize / 2, PeakBytes: 1000 * tellingSize}, // too small to tell
+	}
+	if got := names(); !slices.Equal(got, []string{"thrifty", "usual"}) {
+		t.Errorf("%v fit, want all but the greedy", got)
 	}
 }
 

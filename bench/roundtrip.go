@@ -87,6 +87,9 @@ func (p *pinger) take(ctx context.Context, busy, idle int) {
 
 // rest leaves all pairs alone and reads what CPU each uses meanwhile.
 func (h *harness) rest(pingers []*pinger) {
+	if len(pingers) == 0 {
+		return
+	}
 	h.Progress("round trips: resting")
 	read := func(p *pinger) time.Duration {
 		cpu, err := measure.CPU(p.session.PIDs())

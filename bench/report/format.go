@@ -61,6 +61,9 @@ func count(v float64) string {
 }
 
 func size(bytes float64) string {
+	if bytes >= 1<<30 {
+		return digits(bytes/(1<<30)) + " GB"
+	}
 	if bytes >= 1<<20 {
 		return count(math.Round(bytes/(1<<20))) + " MB"
 	}

@@ -197,7 +197,7 @@ func TestNumbers(t *testing.T) {
 		{spread(1e6, 2.5e6), "1–2.5 ms"}, {spread(800e3, 1.2e6), "800 µs–1.2 ms"}, {spread(0, 0), "–"},
 		{ratio(10, 5), "2×"}, {ratio(1, 30), "0.033×"}, {ratio(0, 5), "–"}, {ratio(1000, 1), "1000×"}, {ratio(156_588, 1), "157k×"},
 		{count(0.4), "0"}, {count(9_999), "9999"}, {count(14_800), "14.8k"}, {count(3_200_000), "3.2M"},
-		{size(110), "110 B"}, {size(10_900), "10.6 KB"}, {size(25 << 20), "25 MB"},
+		{size(110), "110 B"}, {size(10_900), "10.6 KB"}, {size(25 << 20), "25 MB"}, {size(2867 << 20), "2.8 GB"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)
