@@ -74,7 +74,7 @@ func (r *jsonReader) value(depth int) (*node, error) {
 	if r.values++; r.values > maxValues {
 		return nil, &treeError{pos: n.pos, message: fmt.Sprintf(
 			"too much in one workflow file, the limit is %d values", maxValues),
-			hint: "hand large data to the run as its input"}
+			hint: handOver}
 	}
 	if depth > maxDepth {
 		return nil, &treeError{pos: n.pos, message: fmt.Sprintf("nested too deeply, the limit is %d levels", maxDepth)}

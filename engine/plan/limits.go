@@ -12,9 +12,16 @@ const (
 	maxDepth = 500
 	// maxValues bounds how many values a file holds, aliases expanded.
 	maxValues = 1_000_000
-	// maxTokens bounds what the YAML parser is given: it keeps several hundred
-	// bytes for each token. A value is rarely more than three of them.
-	maxTokens = 1_000_000
+	// maxPunctuation bounds the bytes that can delimit YAML tokens, before any
+	// are made: the scanner makes all of a flow collection's at once, in some
+	// 280 bytes each. A file full of JavaScript stays below it.
+	maxPunctuation = 3_000_000
+	// maxTokens bounds what the YAML parser is given: parts of it take time that
+	// grows with the square.
+	maxTokens = 200_000
+	// maxBlockKeys bounds one block mapping of YAML: the parser recurses from
+	// each key to the next, and copies all that follow.
+	maxBlockKeys = 5_000
 	// maxExpandedBytes bounds the text of all values, aliases expanded.
 	maxExpandedBytes = 4 * MaxFileBytes
 )

@@ -46,6 +46,15 @@ func TestLimits(t *testing.T) {
 		{"deep indent", "x.yaml", indented.String(), "nested too deeply"},
 		{"deep JSON", "x.json", deep("[", "]", 5000), "nested too deeply"},
 		{"deeper JSON", "x.json", deep("[", "]", 1<<20), "JSON syntax"},
+		{"many YAML tokens", "x.yaml", "[" + strings.Repeat("0,", maxTokens/2) + "0]", "the limit is 200000 tokens"},
+		{"much punctuation", "x.yaml", "a: |\n  " + strings.Repeat("[", maxPunctuation), "the limit is 3000000"},
+		{"many keys", "x.yaml", func() string {
+			var b strings.Builder
+			for i := range maxBlockKeys + 1 {
+				fmt.Fprintf(&b, "x-%d: 1\n", i)
+			}
+			return b.String()
+		}(), "too many keys in one mapping, the limit is 5000"},
 		{"many JSON values", "x.json", "[" + strings.Repeat("0,", maxValues) + "0]", "the limit is 1000000 values"},
 		{"file size", "x.yaml", strings.Repeat(" ", MaxFileBytes+1), "is too large: 16777217 bytes or more, the limit is 16777216"},
 	} {
@@ -85,6 +94,25 @@ steps:
 	}
 	if err := refused(t, "x.yaml", []byte("steps: &a [*a]")); !strings.Contains(err.Error(), "no anchor") {
 		t.Error(err)
+	}
+}
+
+// The limits leave room for what workflows are made of: long scripts, thousands
+// of steps.
+func TestRoomWithinLimits(t *testing.T) {
+	script := strings.Repeat("      const total = items.map(x => x.price * 2);\n", 200_000)
+	p := mustParse(t, "x.yaml", "steps:\n  - id: a\n    expression: |\n"+script, "")
+	if got := p.Steps[0].Expression.Text; len(got) != len(script)-6*200_000 {
+		t.Errorf("%d bytes of script", len(got))
+	}
+	var b strings.Builder
+	b.WriteString("steps:\n")
+	for i := range 6000 {
+		fmt.Fprintf(&b, "  - id: s%d\n    # a comment\n    command: [jq, .]\n    next: {s%d: state.ok}\n", i, i+1)
+	}
+	b.WriteString("  - id: s6000\n")
+	if p := mustParse(t, "x.yaml", b.String(), ""); len(p.Steps) != 6001 || len(p.Warnings) != 0 {
+		t.Errorf("%d steps, warnings %v", len(p.Steps), p.Warnings)
 	}
 }
 

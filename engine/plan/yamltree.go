@@ -3,13 +3,11 @@ package plan
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/scanner"
 	"github.com/goccy/go-yaml/token"
 )
 
@@ -66,56 +64,6 @@ func parseYAML(src string) (root *node, problems []*Problem, err error) {
 	return root, r.problems, err
 }
 
-// yamlTokens scans the text, and stops at what would make the parser recurse or
-// grow without bound. Nesting is bounded from above: each token that starts
-// further right than those around it may open a level.
-func yamlTokens(src string) (token.Tokens, error) {
-	var (
-		s       scanner.Scanner
-		all     token.Tokens
-		columns []int
-		flow    int
-	)
-	s.Init(src)
-	for {
-		some, err := s.Scan()
-		if errors.Is(err, io.EOF) {
-			return all, nil
-		}
-		for _, t := range some {
-			if t.Type == token.InvalidType {
-				if strings.Contains(t.Error, "\t") {
-					return nil, &treeError{pos: tokenPosition(t), message: "YAML syntax: a tab cannot stand here",
-						hint: "indent with spaces"}
-				}
-				return nil, &treeError{pos: tokenPosition(t), message: "YAML syntax: " + t.Error}
-			}
-			switch t.Type {
-			case token.MappingStartType, token.SequenceStartType:
-				flow++
-			case token.MappingEndType, token.SequenceEndType:
-				flow = max(0, flow-1)
-			}
-			if flow == 0 {
-				for len(columns) > 0 && columns[len(columns)-1] >= t.Position.Column {
-					columns = columns[:len(columns)-1]
-				}
-				columns = append(columns, t.Position.Column)
-			}
-			// A level of a block is up to two tokens: a key and its value.
-			if flow > maxDepth || len(columns) > 2*maxDepth {
-				return nil, &treeError{pos: tokenPosition(t),
-					message: fmt.Sprintf("nested too deeply, the limit is %d levels", maxDepth)}
-			}
-		}
-		if all.Add(some...); len(all) > maxTokens {
-			return nil, &treeError{pos: tokenPosition(all[len(all)-1]), message: fmt.Sprintf(
-				"too much in one workflow file, the limit is %d YAML tokens", maxTokens),
-				hint: "hand large data to the run as its input"}
-		}
-	}
-}
-
 func yamlSyntaxError(err error) error {
 	var at yaml.Error
 	if errors.As(err, &at) && at.GetToken() != nil {
@@ -162,7 +110,7 @@ func (r *yamlReader) value(n ast.Node, depth int) (*node, error) {
 	if out.values > maxValues || out.size > maxExpandedBytes {
 		return nil, &treeError{pos: nodePosition(n), message: fmt.Sprintf(
 			"too much in one workflow file with its aliases expanded, the limits are %d values and %d bytes",
-			maxValues, maxExpandedBytes), hint: "hand large data to the run as its input"}
+			maxValues, maxExpandedBytes), hint: handOver}
 	}
 	return out, nil
 }
