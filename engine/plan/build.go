@@ -84,8 +84,8 @@ func (b *builder) options(o fileOptions, at path, workflowStart *node, workflow 
 	if drop, _ := either(b, at, o.DropKeys, "drop_keys", o.PropsToRemove, "statePropsToRemove"); drop != nil {
 		r.DropKeys = append([]string{}, stringList(drop)...)
 	}
-	r.Node = b.argv(o.Node, at.with("node"))
-	r.Python = b.argv(o.Python, at.with("python"))
+	r.Node = b.program(o.Node, at.with("node"))
+	r.Python = b.program(o.Python, at.with("python"))
 	r.Reuse = boolean(o.Reuse)
 	r.MaxIterations, _ = o.MaxIterations.int()
 }

@@ -85,7 +85,8 @@ type RunOptions struct {
 	// DropKeys are removed from the state after each step. Validate makes nil
 	// DefaultDropKeys; an empty slice that is not nil drops nothing.
 	DropKeys []string
-	// Node and Python are the commands that start the interpreters.
+	// Node and Python are the commands that start the interpreters, as
+	// Command.Argv. Nil: node and python3, looked up in PATH.
 	Node, Python []string
 	// Reuse is the default of the steps' Reuse. Validate copies it.
 	Reuse *bool

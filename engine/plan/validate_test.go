@@ -158,3 +158,16 @@ func TestAlways(t *testing.T) {
 		}
 	}
 }
+
+// A caller may change where a loaded plan starts and validate it again.
+func TestRestart(t *testing.T) {
+	p := mustParse(t, "x.yaml", "workflow:\n  steps:\n    - {id: a, next: b}\n    - {id: b}\n", "")
+	p.Start = []string{"b"}
+	if err := p.Validate(); err != nil || len(p.Warnings) != 1 || p.Warnings[0].Error() != `x.yaml: workflow.steps[0]: step "a" is never reached from "b"` {
+		t.Errorf("%v, warnings %v", err, p.Warnings)
+	}
+	p.Start = []string{"c"}
+	if err := p.Validate(); err == nil || !strings.HasPrefix(err.Error(), `x.yaml: start[0]: there is no step "c" to start at`) {
+		t.Errorf("got %v", err)
+	}
+}
