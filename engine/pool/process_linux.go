@@ -21,14 +21,16 @@ import (
 // runtime retires.
 var spawner = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
+	go forkThread(work)
 	return work
 })
+
+func forkThread(work <-chan func()) {
+	runtime.LockOSThread()
+	for f := range work {
+		f()
+	}
+}
 
 // process is one executor's process group.
 type process struct {
