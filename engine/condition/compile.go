@@ -50,7 +50,7 @@ func Compile(expr string) (*Condition, error) {
 	if c != nil {
 		return c, nil
 	}
-	c, err := compile(expr)
+	c, err := parse(expr)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +67,16 @@ const (
 	head = "(function (state, upstreamStepId) {return "
 	tail = "\n})"
 )
+
+// parse is compile for a parser that might panic on what it has never seen.
+func parse(expr string) (c *Condition, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c, err = nil, &SyntaxError{Condition: expr, Line: 1, Column: 1, Message: fmt.Sprint("the parser failed: ", p)}
+		}
+	}()
+	return compile(expr)
+}
 
 func compile(expr string) (*Condition, error) {
 	fail := func(line, column int, message string) (*Condition, error) {
@@ -98,6 +108,9 @@ func compile(expr string) (*Condition, error) {
 	}
 	if first, ok := function.Body.List[0].(*ast.ReturnStatement); ok && first.Argument == nil {
 		return fail(1, 1, "the first line has no expression: put comments after it")
+	}
+	if hugeNumbers(text) {
+		return fail(1, 1, "BigInt with ** or << is not allowed in a condition")
 	}
 	program, err := goja.CompileAST(tree, false)
 	if err != nil {

@@ -111,7 +111,10 @@ func TestTrue(t *testing.T) {
 		`(state.data.items[0].name = 'changed', state.data.items[0].name === 'changed')`,
 		`(console.log(state), true)`, `(() => 1) instanceof Function`, `typeof require === 'undefined' && typeof process === 'undefined'`,
 		`state.list.length > 0;`, `true // because`, "state.list.length\n  > 0", `({}).a === undefined`, `state.list.length ? 1 : 0`,
-		`'ab'.repeat(2) === 'abab' && 'a'.padStart(2) === ' a'`, `this !== 1`, `state.data.items[0].constructor === Object`,
+		`'ab'.repeat(2) === 'abab' && 'a'.padStart(2) === ' a'`, `this !== 1`,
+		`[].constructor === Array && [] instanceof Array && Array(3).length === 3 && new Array(1, 2).length === 2 && Array.of(1)[0] === 1`,
+		`[3, 1].sort().map(x => x + 1).join() === '2,4' && Array.from('ab').length === 2 && Math.max.apply(null, [1, 2]) === 2`,
+		`(() => { class A extends Array {} return new A(1, 2).length === 2 })()`, `state.data.items[0].constructor === Object`,
 	} {
 		if got, err := both(t, expr, sample); err != nil || !got {
 			t.Errorf("%s: %v, %v", expr, got, err)
@@ -170,6 +173,22 @@ func TestThrows(t *testing.T) {
 		{sample, `'x'.repeat(1e9)`, "RangeError: Invalid string length"},
 		{sample, `'x'.padEnd(1e9)`, "RangeError: Invalid string length"},
 		{sample, `JSON.parse('['.repeat(100000))`, "SyntaxError"},
+		{sample, `''['rep' + 'eat'].call('x', 1e9)`, "RangeError: Invalid string length"},
+		{sample, `((f) => f.call('x', 1e9))(Object.getOwnPropertyDescriptor(String.prototype, 'rep'+'eat').value)`, "RangeError"},
+		{sample, `(({ ['rep' + 'eat']: f }) => f.call('x', 1e9))('')`, "RangeError"},
+		{sample, `''.rep\u0065at.call('x', 1e9)`, "RangeError"},
+		{sample, `globalThis['ev' + 'al']('1')`, "EvalError"},
+		{sample, `Array(1e9)`, "RangeError: Invalid array length"},
+		{sample, `new Array(1e9)`, "RangeError: Invalid array length"},
+		{sample, `[].constructor(1e9)`, "RangeError: Invalid array length"},
+		{sample, `(() => { const a = []; a.length = 1e9; return a.fill(0) })()`, "RangeError: Invalid array length"},
+		{sample, `(() => { const a = []; a[999999999] = 1; return [...a] })()`, "RangeError: Invalid array length"},
+		{sample, `Array.from({ length: 1e9 })`, "RangeError: Invalid array length"},
+		{sample, `[].map.call({ 'length': 1e9 }, x => x)`, "RangeError: Invalid array length"},
+		{sample, `Math.max.apply(null, { length: 1e9 })`, "RangeError: Invalid array length"},
+		{sample, `new ArrayBuffer(1e10)`, "ReferenceError"},
+		{sample, `new Uint8Array(1e10)`, "ReferenceError"},
+		{sample, `BigInt(1)`, "ReferenceError"},
 	} {
 		_, err := both(t, c.expr, c.doc)
 		var thrown *EvalError
@@ -187,7 +206,7 @@ func TestCompileRejects(t *testing.T) {
 		{``, 1, 1}, {` `, 1, 1}, {`state.`, 1, 7}, {`state.a ==== 1`, 1, 12}, {`  a b`, 1, 5}, {"true &&\n  )", 2, 3},
 		{`(1`, 1, 3}, {`1}) || (function(){return 1`, 1, 1}, {`1}, function(){return 1`, 1, 1}, {`1});(function(){`, 1, 1},
 		{`if (x) 1`, 1, 1}, {`'abc`, 1, 1}, {"// why\ntrue", 1, 1}, {strings.Repeat(`!`, MaxExpression+1), 1, MaxExpression + 1},
-		{`/* open`, 1, 8},
+		{`/* open`, 1, 8}, {`2n ** (2n ** 40n)`, 1, 1}, {`1n << 99999999999n`, 1, 1},
 	} {
 		_, err := Compile(c.expr)
 		var syntax *SyntaxError

@@ -51,7 +51,12 @@
 // goja can interrupt JavaScript but not its own built-in functions. One that
 // is still inside a built-in 100 ms after its limit is abandoned: Eval
 // returns, the state is not read again, and the goroutine ends when the
-// built-in does. The memory limit watches the growth of the whole process.
+// built-in does. What a built-in may work through in one call is bounded where
+// the condition's text could reach such a one: strings made by repeat and
+// padding to 16 Mi characters, lists to 4 Mi elements; there are no typed
+// arrays, and no BigInt together with ** or <<. That stops what is known, not
+// every hostile text: a host that runs workflows of strangers should give
+// itself a memory limit as well. The memory limit of an evaluation watches the growth of the whole process.
 // Importing this package bounds every match of the regular expression engine
 // that goja uses for look-around and back-references to two seconds, process
 // wide.

@@ -27,6 +27,12 @@ func (c *Condition) EvalWith(ctx context.Context, state State, upstream Upstream
 	if err := ctx.Err(); err != nil {
 		return false, context.Cause(ctx)
 	}
+	if always, ok := c.simple.(constant); ok {
+		if stats != nil {
+			*stats = Stats{}
+		}
+		return always.value.truthy(), nil
+	}
 	r := &run{condition: c, start: time.Now(), limits: limits.withDefaults()}
 	r.view = &view{state: state, limits: r.limits, stop: r.check}
 	defer func() {
@@ -201,7 +207,9 @@ func (r *run) call(upstream Upstream) (bool, error) {
 	rt := r.view.rt
 	rt.SetMaxCallStackSize(maxCallStack)
 	if r.condition.guarded {
-		guard(rt)
+		if err := guard(rt); err != nil {
+			return false, r.explain(err)
+		}
 	}
 	value, err := rt.RunProgram(r.condition.program)
 	if err != nil {

@@ -74,6 +74,10 @@ type machine struct {
 
 // step consumes bytes of data until an event, an error (m.err) or the end of
 // data, and returns how many it consumed.
+//
+// It is one long function because its labels are its states: jumping from one
+// to the next needs no dispatch for each byte, and keeps what it works with in
+// registers.
 func (m *machine) step(data []byte) (int, event) {
 	var (
 		i      int
