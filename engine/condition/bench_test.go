@@ -10,6 +10,7 @@ func BenchmarkEval(b *testing.B) {
 	for _, expr := range []string{
 		`always`, `!state.errors`, `on_job_success`, `state.list.length > 0`, `state.data.items[3].name === 'x'`,
 		`Object.keys(state).length > 0`, `state.list.map(x => x + 1).includes(3)`,
+		`JSON.stringify(state.list).length > 0`,
 	} {
 		c := compileFor(b, expr)
 		b.Run(expr, func(b *testing.B) {
