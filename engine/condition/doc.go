@@ -34,7 +34,7 @@
 // literals, !, &&, || and ??) are answered by a small evaluator in well under
 // the time that starting a JavaScript runtime takes; whatever it is not certain
 // of, it leaves to goja. Each evaluation in goja has a fresh runtime: that is
-// cheap enough (a few microseconds), and nothing is left for the next one.
+// cheap enough (some ten microseconds), and nothing is left for the next one.
 //
 // # Invariants
 //

@@ -206,7 +206,7 @@ func heapSize() int64 {
 func (r *run) call(upstream Upstream) (bool, error) {
 	rt := r.view.rt
 	rt.SetMaxCallStackSize(maxCallStack)
-	if r.condition.guarded {
+	if r.condition.guarded || guardedNames.MatchString(upstream.StepID) {
 		if err := guard(rt); err != nil {
 			return false, r.explain(err)
 		}

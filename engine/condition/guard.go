@@ -20,6 +20,8 @@ const (
 	maxString = 16 << 20
 )
 
+const literal = `(\d{1,6}|'[^']*'|"[^"]*"|true|false|null)`
+
 //go:embed guard.js
 var guardSource string
 
@@ -35,11 +37,11 @@ func init() {
 // What the guard bounds is reached by its name only, or by a list of great
 // length; and a name can be made up only by an operator between brackets, an
 // escape or reflection. A text without any of these does without the guard,
-// which takes ten times as long as the rest of a short evaluation.
+// which takes ten times as long (some 0.2 ms) as the rest of a short evaluation.
 var (
 	guardedNames = regexp.MustCompile(`eval|Function|constructor|repeat|pad|JSON|console|Reflect|Proxy|BigInt|Buffer|DataView|\\` +
 		`|\blength\s*([^=!<>]?=[^=>]|["'` + "`" + `]?\s*:|[,}])`)
-	harmless = regexp.MustCompile(`\[\s*(\d{1,6}|'[^']*'|"[^"]*")?\s*\]|\bObject\.(keys|values|entries|hasOwn)\(|\bArray\.isArray\(`)
+	harmless = regexp.MustCompile(`\[\s*(` + literal + `(\s*,\s*` + literal + `)*|upstreamStepId)?\s*\]|\bObject\.(keys|values|entries|hasOwn)\(|\bArray\.isArray\(`)
 	// BigInt has operators that cannot be wrapped.
 	bigLiteral = regexp.MustCompile(`\d\w*n\b|BigInt`)
 )

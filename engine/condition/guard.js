@@ -80,9 +80,11 @@
   })
 
   // Memory by the gigabyte, and numbers as long.
-  for (const name of ownKeys(globalThis)) {
-    if (typeof name === 'string' && /^(\w+Array|\w*ArrayBuffer|DataView|BigInt)$/.test(name)) delete globalThis[name]
-  }
+  const g = globalThis
+  delete g.ArrayBuffer; delete g.SharedArrayBuffer; delete g.DataView; delete g.BigInt
+  delete g.Int8Array; delete g.Uint8Array; delete g.Uint8ClampedArray; delete g.Int16Array; delete g.Uint16Array
+  delete g.Int32Array; delete g.Uint32Array; delete g.Float16Array; delete g.Float32Array; delete g.Float64Array
+  delete g.BigInt64Array; delete g.BigUint64Array
 
   const silent = () => {}
   globalThis.console = { log: silent, info: silent, warn: silent, error: silent, debug: silent, trace: silent }

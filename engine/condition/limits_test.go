@@ -216,6 +216,14 @@ func TestNoTraces(t *testing.T) {
 	}
 }
 
+func TestStepNamedAsMethod(t *testing.T) {
+	_, err := compileFor(t, `''[upstreamStepId].call('x', 1e9)`).Eval(context.Background(), records(1), Upstream{StepID: "repeat"})
+	var thrown *EvalError
+	if !errors.As(err, &thrown) || !strings.Contains(thrown.Message, "Invalid string length") {
+		t.Error(err)
+	}
+}
+
 func TestConcurrent(t *testing.T) {
 	c := compileFor(t, `state.data.filter(r => r.id % 2).length === 50 && upstreamStepId.length === 1`)
 	var group sync.WaitGroup
@@ -261,6 +269,7 @@ func TestSmallEvaluatorAgrees(t *testing.T) {
 func TestNeedsGuard(t *testing.T) {
 	for _, text := range []string{
 		`state.data.length > 0 && state.list[0] === state['key']`, `Object.keys(state.data).length >= 3`, `state.list.map(x => x * 2).includes(4)`,
+		`['a', "b", 3].includes(state.data.status) && [].concat(state.list)`, `state.errors[upstreamStepId].message.includes('x')`,
 		`Array.isArray(state.data) && state.data.length === 1`, `state.references["0"].name != 'x'`, `(() => { for (const x of state.data) if (x.id) return true })()`,
 	} {
 		if needsGuard(text) {
@@ -268,7 +277,7 @@ func TestNeedsGuard(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		`x['a' + 'b']`, `x[y]`, `[1]`[:2] + `,2]`, `eval`, `a.constructor`, `a.const\u0072uctor`, `Object.getOwnPropertyNames`, `Reflect`, `JSON.parse`,
+		`x['a' + 'b']`, `x['a', y]`, `x[y]`, `[a, 2]`, `eval`, `a.constructor`, `a.const\u0072uctor`, `Object.getOwnPropertyNames`, `Reflect`, `JSON.parse`,
 		`({length:9})`, `({'length' : 9})`, `({length})`, `a.length = 9`, `a.length += 9`, `a[9999999999]`, `new Uint8Array`, `2n`, `Object`,
 	} {
 		if !needsGuard(text) {
