@@ -14,6 +14,10 @@ import (
 
 func TestMain(m *testing.M) {
 	child.Main()
+	if os.Getenv("GORACE") == "" {
+		// With the race detector every child would sleep a second at its end.
+		os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
 	os.Exit(m.Run())
 }
 
@@ -28,7 +32,7 @@ func payload(t *testing.T, size int) *workload.Payload {
 
 func TestEveryPeerDeliversTheChangedPayload(t *testing.T) {
 	for _, c := range Cases() {
-		for _, size := range []int{workload.MinSize, 1 << 10, 64 << 10, 3 << 20} {
+		for _, size := range []int{workload.MinSize, 64 << 10, pipeSize + 100_000} {
 			t.Run(c.Info().Name+"/"+bench.FormatSize(size), func(t *testing.T) {
 				t.Parallel()
 				deliver(t, c, payload(t, size))
@@ -49,7 +53,7 @@ func deliver(t *testing.T, c bench.Case, p *workload.Payload) {
 		t.Errorf("PIDs() = %v, want the supervisor and %d steps", pids, workload.Steps)
 	}
 	// More runs than shmipc has slices: reuse must not mix up results.
-	for _, n := range []int{1, 7} {
+	for _, n := range []int{1, 4} {
 		samples, err := s.Run(ctx, n)
 		if err != nil {
 			t.Fatal(err)

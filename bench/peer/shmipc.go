@@ -43,6 +43,10 @@ const (
 	shmSilent   = 5                // log level above which nothing is printed
 )
 
+// The level is a bare global of the library, read by goroutines of every
+// session.
+func init() { shmipc.SetLogLevel(shmSilent) }
+
 // shmConfig sizes the arena for states of size bytes.
 func shmConfig(size int) *shmipc.Config {
 	slice := max(headerSize+size, (shmMinArena-shmOverhead)/shmSlices-shmSliceHead)
@@ -54,7 +58,6 @@ func shmConfig(size int) *shmipc.Config {
 	conf.ShareMemoryBufferCap = uint32(max(shmSlices*(slice+shmSliceHead)+shmOverhead, shmMinArena))
 	conf.InitializeTimeout = shmPatience
 	conf.LogOutput = io.Discard
-	shmipc.SetLogLevel(shmSilent)
 	return conf
 }
 
@@ -73,6 +76,9 @@ func shmLoop(c *child.Control, spec stepSpec) error {
 		return fmt.Errorf("shmipc server: %w", err)
 	}
 	stream, err := server.AcceptStream()
+	if err != nil && server.IsClosed() {
+		return io.EOF // the supervisor has gone before its first run
+	}
 	if err != nil {
 		return fmt.Errorf("shmipc stream: %w", err)
 	}

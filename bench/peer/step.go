@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/millrace/millrace/bench/child"
 	"github.com/millrace/millrace/bench/workload"
@@ -34,7 +35,7 @@ func runStep(c *child.Control) error {
 		return err
 	}
 	go func() {
-		if err := t.step(c, spec); err != nil && !errors.Is(err, io.EOF) {
+		if err := t.step(c, spec); err != nil && !hungUp(err) {
 			fmt.Fprintf(os.Stderr, "millrace-bench: %s step: %v\n", spec.Peer, err)
 			os.Exit(1)
 		}
@@ -42,6 +43,12 @@ func runStep(c *child.Control) error {
 	return c.Serve(map[string]child.Handler{
 		opCounters: func(json.RawMessage) (any, error) { return ownCounters(), nil },
 	})
+}
+
+// hungUp tells that the supervisor has gone, in whatever way the data files say
+// it; the control channel says so too.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // rewriteLoop serves a raw peer's step over a byte stream: read a frame, do
