@@ -33,27 +33,38 @@ func init() {
 			}
 		}
 	}
-	roles["executor"] = func() error {
-		c, err := childChannel()
-		if err != nil {
-			return err
-		}
-		if _, err := c.Greet(Hello{Language: "go", Capabilities: []string{CapabilityRing}}, 5*time.Second); err != nil {
-			return err
-		}
-		p := NewPeer(c)
-		work := make(chan *Envelope, 1)
-		go func() {
-			for e := range work {
-				blocks := []shm.Block{{Segment: 1<<32 | 1, Offset: 64, Length: 100}}
-				if p.Send(&Envelope{ID: e.ID, Message: &Done{Blocks: blocks}, State: e.State}) != nil {
-					return
-				}
-			}
-		}()
-		defer close(work)
-		return ignoreEnd(p.Serve(func(e *Envelope) error { work <- e; return nil }))
+	roles["executor"] = func() error { return echoSteps(true) }
+	roles["executor-unhelped"] = func() error { return echoSteps(false) }
+}
+
+// echoSteps answers each execute with its own table.
+func echoSteps(help bool) error {
+	c, err := childChannel()
+	if err != nil {
+		return err
 	}
+	if _, err := c.Greet(Hello{Language: "go", Capabilities: []string{CapabilityRing}}, 5*time.Second); err != nil {
+		return err
+	}
+	p := NewPeer(c)
+	work := make(chan *Envelope, 1)
+	go func() {
+		for {
+			if help {
+				p.Help(func() bool { return len(work) > 0 })
+			}
+			e, ok := <-work
+			if !ok {
+				return
+			}
+			blocks := []shm.Block{{Segment: 1<<32 | 1, Offset: 64, Length: 100}}
+			if p.Send(&Envelope{ID: e.ID, Message: &Done{Blocks: blocks}, State: e.State}) != nil {
+				return
+			}
+		}
+	}()
+	defer close(work)
+	return ignoreEnd(p.Serve(func(e *Envelope) error { work <- e; return nil }))
 }
 
 func ignoreEnd(err error) error {
@@ -73,10 +84,12 @@ func smallTable() Table {
 func BenchmarkRoundTrip(b *testing.B) {
 	b.Run("bare/busy", func(b *testing.B) { benchmarkBare(b, 0) })
 	b.Run("bare/idle", func(b *testing.B) { benchmarkBare(b, idlePause) })
-	b.Run("socket/busy", func(b *testing.B) { benchmarkChannel(b, nil, 0) })
-	b.Run("socket/idle", func(b *testing.B) { benchmarkChannel(b, nil, idlePause) })
-	b.Run("ring/busy", func(b *testing.B) { benchmarkChannel(b, []string{CapabilityRing}, 0) })
-	b.Run("ring/idle", func(b *testing.B) { benchmarkChannel(b, []string{CapabilityRing}, idlePause) })
+	ring := []string{CapabilityRing}
+	b.Run("socket/busy", func(b *testing.B) { benchmarkChannel(b, "executor", nil, 0) })
+	b.Run("socket/idle", func(b *testing.B) { benchmarkChannel(b, "executor", nil, idlePause) })
+	b.Run("ring/busy", func(b *testing.B) { benchmarkChannel(b, "executor", ring, 0) })
+	b.Run("ring/idle", func(b *testing.B) { benchmarkChannel(b, "executor", ring, idlePause) })
+	b.Run("ring-unhelped/busy", func(b *testing.B) { benchmarkChannel(b, "executor-unhelped", ring, 0) })
 }
 
 func benchmarkBare(b *testing.B, pause time.Duration) {
@@ -91,8 +104,8 @@ func benchmarkBare(b *testing.B, pause time.Duration) {
 	})
 }
 
-func benchmarkChannel(b *testing.B, grant []string, pause time.Duration) {
-	c := startRole(b, "executor")
+func benchmarkChannel(b *testing.B, role string, grant []string, pause time.Duration) {
+	c := startRole(b, role)
 	if _, err := c.Accept(Welcome{Executor: 1}, grant, 5*time.Second); err != nil {
 		b.Fatal(err)
 	}

@@ -28,7 +28,8 @@ type Channel struct {
 	ring   atomic.Pointer[ring]
 	closed atomic.Bool
 
-	receive struct { // guards everything that reads; Close waits for it
+	reading sync.Mutex // held by Receive, and by a Peer's Serve as long as it runs
+	receive struct {   // guards what came; held while spinning, not while asleep
 		sync.Mutex
 		inbox
 	}
@@ -191,13 +192,15 @@ func (c *Channel) Close() error {
 	if c.send.err == nil {
 		c.send.err = ErrClosed
 	}
+	c.socket.reader.Lock()
+	defer c.socket.reader.Unlock()
 	c.receive.Lock()
 	defer c.receive.Unlock()
 	c.socket.closeFiles()
 	if f := c.receive.early.file; f != nil {
 		f.Close()
 	}
-	c.receive.inbox = inbox{}
+	c.receive.inbox = inbox{err: ErrClosed}
 	if r := c.ring.Swap(nil); r != nil {
 		err = errors.Join(err, r.unmap())
 	}

@@ -5,15 +5,17 @@ import (
 	"os"
 )
 
-// inbox is the state of the one goroutine that receives.
+// inbox is what came and was not taken yet.
 type inbox struct {
 	spin spinner
 	buf  []byte // a frame copied out of the ring
-	// early came on the socket before its turn in the ring.
+	// early came on the socket: without a ring it is the next frame, with one
+	// it waits for its announcement.
 	early received
 	// announced says that the ring's next frame is on the socket.
 	announced bool
-	err       error // the first failure; there is nothing to be had after it
+	// err is why nothing more comes. A hang-up counts once the ring is empty.
+	err error
 }
 
 // received is a frame's bytes, valid until the source they came from is read
@@ -30,115 +32,156 @@ type received struct {
 // this side did. A *ProtocolError or a *FrameSizeError: the peer broke the
 // protocol.
 func (c *Channel) Receive() (*Envelope, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	for {
+		e, err := c.poll(true)
+		if e != nil || err != nil {
+			return e, err
+		}
+		if !c.arm() {
+			continue
+		}
+		if err := c.rest(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// poll returns the next message that is here, or nil. With spin it looks for
+// one as long as that has paid lately. It never sleeps.
+func (c *Channel) poll(spin bool) (*Envelope, error) {
 	c.receive.Lock()
 	defer c.receive.Unlock()
 	if c.closed.Load() {
 		return nil, ErrClosed
 	}
-	if c.receive.err != nil {
-		return nil, c.receive.err
+	in := &c.receive
+	if in.err != nil && !errors.Is(in.err, ErrHangUp) {
+		return nil, in.err
 	}
-	e, err := c.next()
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		c.receive.err = err
+	e, err := c.take(spin && in.err == nil)
+	if err != nil {
+		in.err = err
+	}
+	if e == nil {
+		err = in.err
 	}
 	return e, err
 }
 
-func (c *Channel) next() (*Envelope, error) {
+func (c *Channel) take(spin bool) (*Envelope, error) {
 	in := &c.receive
-	for {
-		r := c.ring.Load()
-		if in.announced {
-			return c.nextAnnounced()
-		}
-		if r != nil {
-			f, err := c.nextInRing(r)
-			switch {
-			case err != nil:
-				return nil, err
-			case f.bytes != nil && f.header.typ == TypeFromSocket:
-				in.announced = true
-				continue
-			case f.bytes != nil:
-				return c.open(f)
-			case in.early.bytes != nil:
-				return nil, protocolErrorf("%s frame on the socket that the ring does not announce", in.early.header.typ)
-			}
-		}
-		f, err := c.sleep(r)
-		switch {
-		case err != nil:
-			return nil, err
-		case r == nil:
-			return c.open(f)
-		case f.header.typ != TypeDoorbell:
-			// Its announcement was written before it: it is in the ring by now,
-			// maybe behind other frames.
-			in.early = f
-		}
+	r := c.ring.Load()
+	if r == nil || in.announced {
+		return c.takeEarly()
 	}
-}
-
-// nextInRing returns the ring's next frame, spinning for it as long as that
-// has paid lately; nothing when there is none.
-func (c *Channel) nextInRing(r *ring) (received, error) {
-	in := &c.receive
 	// A frame that waits on the socket means that the peer wrote its
 	// announcement already: nothing to wait for.
-	if in.early.bytes == nil && !in.spin.wait(&r.in) {
-		return received{}, nil
+	if spin && in.early.bytes == nil {
+		in.spin.wait(&r.in)
 	}
 	if in.buf == nil {
 		in.buf = make([]byte, len(r.in.data))
 	}
 	h, b, err := r.in.readFrame(in.buf)
-	return received{header: h, bytes: b}, err
+	switch {
+	case err != nil:
+		return nil, err
+	case b != nil && h.typ == TypeFromSocket:
+		in.announced = true
+		return c.takeEarly()
+	case b != nil:
+		return c.open(received{header: h, bytes: b})
+	case in.early.bytes != nil:
+		return nil, protocolErrorf("%s frame on the socket that the ring does not announce", in.early.header.typ)
+	}
+	return nil, nil
 }
 
-// sleep waits on the socket, first telling the peer to ring the doorbell. With
-// a ring it may return a doorbell that nobody rang, which means: look again.
-func (c *Channel) sleep(r *ring) (received, error) {
-	if r == nil {
-		return c.readSocket()
+// takeEarly returns the frame that came on the socket, if it came already.
+func (c *Channel) takeEarly() (*Envelope, error) {
+	f := c.receive.early
+	if f.bytes == nil {
+		return nil, nil
 	}
-	again := received{header: header{typ: TypeDoorbell}}
-	r.in.asleep.Store(1)
-	// The peer may have written before it could see that we sleep. If it saw,
-	// the flag is down and its doorbell is on the way: then that is read, or
-	// doorbells would pile up in the socket of a reader that is never idle.
-	if r.in.available() && r.in.asleep.CompareAndSwap(1, 0) {
-		return again, nil
-	}
-	f, err := c.readSocket()
-	r.in.asleep.Store(0)
-	c.receive.spin.slept()
-	if errors.Is(err, ErrHangUp) && r.in.available() {
-		return again, nil // what it wrote last comes before its end
-	}
-	return f, err
-}
-
-// nextAnnounced returns the frame on the socket that the ring announced.
-func (c *Channel) nextAnnounced() (*Envelope, error) {
-	in := &c.receive
-	for in.early.bytes == nil || in.early.header.typ == TypeDoorbell {
-		f, err := c.readSocket()
-		if err != nil {
-			return nil, err
-		}
-		in.early = f
-	}
-	f := in.early
-	in.early, in.announced = received{}, false
+	c.receive.early, c.receive.announced = received{}, false
 	return c.open(f)
 }
 
+// arm has the peer ring the doorbell from now on. It reports false when
+// something is there to be taken first.
+func (c *Channel) arm() bool {
+	c.receive.Lock()
+	defer c.receive.Unlock()
+	in := &c.receive
+	r := c.ring.Load()
+	if in.err != nil {
+		return false
+	}
+	if r == nil || in.announced {
+		return in.early.bytes == nil
+	}
+	r.in.asleep.Store(1)
+	// The peer may have written before it could see that we sleep. If it saw,
+	// the flag is down and its doorbell is on the way: then that is waited for,
+	// or doorbells would pile up in the socket of a reader that is never idle.
+	return !r.in.available() || !r.in.asleep.CompareAndSwap(1, 0)
+}
+
+// disarm says that this side looks at the ring by itself for now.
+func (c *Channel) disarm() {
+	c.receive.Lock()
+	defer c.receive.Unlock()
+	if r := c.ring.Load(); r != nil {
+		r.in.asleep.Store(0)
+	}
+}
+
+// rest sleeps until a frame or a doorbell came on the socket. What came is for
+// poll, and so are errors, other than a deadline's.
+func (c *Channel) rest() error {
+	f, err := c.readSocket()
+	c.receive.Lock()
+	defer c.receive.Unlock()
+	in := &c.receive
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	r := c.ring.Load()
+	if r != nil {
+		r.in.asleep.Store(0)
+		in.spin.slept()
+	}
+	switch {
+	case err != nil && c.closed.Load():
+		in.err = ErrClosed
+	case err != nil && in.err == nil:
+		in.err = err
+	case err != nil || f.bytes == nil:
+	case r != nil && f.header.typ == TypeDoorbell:
+	default:
+		in.early = f
+	}
+	return nil
+}
+
+// fail has poll return err from now on.
+func (c *Channel) fail(err error) {
+	c.receive.Lock()
+	defer c.receive.Unlock()
+	if c.receive.err == nil {
+		c.receive.err = err
+	}
+}
+
 func (c *Channel) readSocket() (f received, err error) {
-	f.header, f.bytes, f.file, err = c.socket.readFrame()
-	if err != nil && c.closed.Load() {
+	c.socket.reader.Lock()
+	defer c.socket.reader.Unlock()
+	if c.closed.Load() {
 		return f, ErrClosed
 	}
+	f.header, f.bytes, f.file, err = c.socket.readFrame()
 	return f, hangUp(err)
 }
 

@@ -4,15 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Peer matches replies with requests over a [Channel]. One goroutine runs
 // Serve; any number make Calls, and their replies may come in any order.
 //
-// Close may be called at any time: Serve returns ErrClosed then.
+// Close may be called at any time: Serve returns ErrClosed then. The Channel's
+// Receive and SetReceiveDeadline are Serve's as long as it runs.
 type Peer struct {
 	*Channel
+
+	turn   sync.Mutex            // held by whoever takes messages and handles them
+	handle func(*Envelope) error // Serve's
+	helped atomic.Bool           // others take messages too, so Serve need not spin
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -56,12 +64,16 @@ func (p *Peer) Err() error {
 }
 
 // Serve receives until the channel fails, gives replies (done, fail, pong) to
-// the calls that wait for them and everything else to handle. handle must not
-// block for long, for replies wait behind it, and owns the envelope's File
-// unless it returns an error, which ends Serve. A reply to a request that was
-// never made, that was answered before, or of a type that does not answer it
-// ends Serve too: it is a breach of the protocol. The late reply to a cancelled
-// call is none.
+// the calls that wait for them and everything else to handle.
+//
+// handle is called for one message at a time, in order, by Serve or by a
+// goroutine that helps it (Help, Wait). It must not block for long, for
+// everything waits behind it, nor wait for a reply. It owns the envelope's File
+// unless it returns an error, which ends Serve.
+//
+// A reply to a request that was never made, that was answered before, or of a
+// type that does not answer it ends Serve too: it is a breach of the protocol.
+// The late reply to a cancelled call is none.
 //
 // Serve closes the channel and returns why it ended, never nil.
 func (p *Peer) Serve(handle func(*Envelope) error) error {
@@ -82,25 +94,100 @@ func (p *Peer) Serve(handle func(*Envelope) error) error {
 }
 
 func (p *Peer) serve(handle func(*Envelope) error) error {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	p.turn.Lock()
+	p.handle = handle
+	p.turn.Unlock()
 	for {
-		e, err := p.Receive()
-		if err != nil {
+		if err := p.drain(); err != nil {
 			return err
 		}
-		switch e.Message.Type() {
-		case TypeDone, TypeFail, TypePong:
-			if err := p.deliver(e); err != nil {
-				return err
-			}
-		default:
-			if err := handle(e); err != nil {
-				if e.File != nil {
-					e.File.Close()
-				}
-				return err
-			}
+		err := p.rest()
+		if errors.Is(err, os.ErrDeadlineExceeded) { // a helper's kick
+			err = p.SetReceiveDeadline(time.Time{})
+		}
+		if err != nil {
+			return hangUp(err)
 		}
 	}
+}
+
+// drain takes and handles all that came, until it may rest.
+func (p *Peer) drain() error {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	for {
+		e, err := p.poll(!p.helped.Load())
+		switch {
+		case err != nil:
+			return err
+		case e != nil:
+			if err := p.dispatch(e); err != nil {
+				return err
+			}
+		case p.arm():
+			return nil
+		}
+	}
+}
+
+// Help takes and handles messages in Serve's place for as long as they come
+// soon after one another, and returns when until reports true or none came for
+// a while. Call it before blocking on something that a message brings: what is
+// handled by the goroutine that waits for it costs no switch to it, which while
+// both sides are busy is most of a message's price. until is called often and
+// must be cheap.
+//
+// Help does nothing without a ring, or when another goroutine handles messages
+// already. Errors are Serve's to return.
+func (p *Peer) Help(until func() bool) {
+	if !p.UsesRing() {
+		return
+	}
+	if !p.helped.Load() {
+		p.helped.Store(true)
+	}
+	if !p.turn.TryLock() {
+		return
+	}
+	defer p.turn.Unlock()
+	if p.handle == nil {
+		return // Serve has not begun
+	}
+	p.disarm()
+	var err error
+	for err == nil && !until() {
+		var e *Envelope
+		e, err = p.poll(true)
+		switch {
+		case err != nil:
+		case e != nil:
+			err = p.dispatch(e)
+		case p.arm():
+			return
+		}
+	}
+	if err != nil {
+		p.fail(err)
+	}
+	if !p.arm() {
+		// What is left is Serve's, and it sleeps on the socket: no doorbell
+		// will be rung for it.
+		_ = p.SetReceiveDeadline(time.Unix(1, 0)) // fails on a closed socket, where nobody sleeps
+	}
+}
+
+func (p *Peer) dispatch(e *Envelope) error {
+	switch e.Message.Type() {
+	case TypeDone, TypeFail, TypePong:
+		return p.deliver(e)
+	}
+	err := p.handle(e)
+	if err != nil && e.File != nil {
+		e.File.Close()
+	}
+	return err
 }
 
 func (p *Peer) deliver(e *Envelope) error {
@@ -171,6 +258,7 @@ func (p *Peer) Start(e *Envelope, register func(id uint64)) (*Request, error) {
 // sends a cancel (once) and returns ctx's error; Wait may then be called again
 // for the reply that is still owed. One goroutine waits at a time.
 func (r *Request) Wait(ctx context.Context) (*Envelope, error) {
+	r.peer.Help(func() bool { return len(r.reply) > 0 || ctx.Err() != nil })
 	select {
 	case got := <-r.reply:
 		return got.envelope, got.err

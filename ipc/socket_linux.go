@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -54,14 +55,15 @@ func FileConn(f *os.File) (*net.UnixConn, error) {
 	return u, nil
 }
 
-// socket reads and writes whole frames. One goroutine reads, one at a time
+// socket reads and writes whole frames. One goroutine at a time reads, one
 // writes.
 type socket struct {
-	conn  *net.UnixConn
-	buf   []byte // read buffer; buf[r:w] is unread
-	r, w  int
-	oob   []byte
-	files []*os.File // received, not yet claimed by a frame
+	conn   *net.UnixConn
+	reader sync.Mutex // held while reading; guards what follows
+	buf    []byte     // read buffer; buf[r:w] is unread
+	r, w   int
+	oob    []byte
+	files  []*os.File // received, not yet claimed by a frame
 }
 
 func newSocket(c *net.UnixConn) *socket {

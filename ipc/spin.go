@@ -10,7 +10,12 @@ const (
 	// maxSpin is the longest a reader looks at its ring before it sleeps. It is
 	// about what a sleep and a wake-up cost, so a wrong guess at most doubles
 	// the price of a message (the ski-rental bound).
-	maxSpin = 50 * time.Microsecond
+	maxSpin = 100 * time.Microsecond
+	// worthSpinning is how soon a message must have come for the reader to spin
+	// for the next. The wait that is judged went by a sleep on either side,
+	// which is what spinning saves.
+	worthSpinning = 200 * time.Microsecond
+	yieldAfter = 4 * time.Microsecond
 	// pollsPerYield is how often the ring is looked at between two offers of
 	// the processor to other goroutines.
 	pollsPerYield = 64
@@ -48,17 +53,21 @@ func (s *spinner) wait(l *lane) bool {
 				return true
 			}
 		}
-		if time.Since(s.since) > s.budget {
+		spun := time.Since(s.since)
+		if spun > s.budget {
 			return false
 		}
 		runtime.Gosched()
+		if spun > yieldAfter {
+			yieldProcessor()
+		}
 	}
 }
 
 // slept tells the spinner that the reader slept and was woken: had the message
 // come within what spinning is worth, spin next time; if not, spin less.
 func (s *spinner) slept() {
-	if time.Since(s.since) < 2*maxSpin {
+	if time.Since(s.since) < worthSpinning {
 		s.budget = maxSpin
 		return
 	}
