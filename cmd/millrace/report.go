@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,7 +157,7 @@ func (r *textReporter) event(e engine.Event) {
 	switch e.Type {
 	case engine.EventLog:
 		if level := logLevel(e.Log.Level); level >= r.level {
-			r.line("  %s %s", r.paint(dim, e.Step+" │"), r.logText(level, e.Log.Message))
+			r.line("  %s %s", r.paint(dim, e.Step+" │"), r.logText(level, logMessage(e.Log)))
 		}
 	case engine.EventStepStart:
 		switch {
@@ -236,6 +238,26 @@ func (r *textReporter) summary(s *engine.Stats, result *engine.Result, written i
 	case written > 0 && out.path != "":
 		r.line("  final state: %s in %s", size(uint64(written)), out.path)
 	}
+}
+
+// logMessage prints a structured line as its message and the rest behind it.
+func logMessage(l *engine.LogLine) string {
+	if !l.Structured {
+		return l.Message
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal([]byte(l.Message), &fields) != nil {
+		return l.Message // console.log of something that is no object
+	}
+	var message string
+	if json.Unmarshal(fields["msg"], &message) != nil {
+		return l.Message
+	}
+	delete(fields, "msg")
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		message += fmt.Sprintf(" %s=%s", key, fields[key])
+	}
+	return message
 }
 
 func logLevel(name string) slog.Level {
