@@ -1,0 +1,49 @@
+// Package worker is the Go executor library: a program that registers its
+// functions and calls [Main] can run steps of a millrace workflow.
+//
+//	func main() { worker.Main(worker.Functions{"delays": Delays}) }
+//
+//	func Delays(ctx context.Context, s *worker.State) error {
+//		flights, err := worker.Get[[]Flight](s, "data")
+//		if err != nil {
+//			return err
+//		}
+//		return s.Set("delays", late(flights))
+//	}
+//
+// # What it owns
+//
+// The executor's end of the control channel, the arena of shared memory that
+// this process writes, and the read-only mappings of segments that the
+// supervisor handed over. A [State] is a table of references: a key that a
+// function does not touch is passed on without being mapped, a key that it
+// reads is mapped, a key that it sets is encoded straight into shared memory.
+//
+// Below the functions there is a seam for other kinds of step: [Serve] runs
+// any [Runner]. worker/command is one.
+//
+// # Invariants
+//
+//   - One step runs at a time. It runs on the goroutine that received it; when
+//     it takes longer than a moment another goroutine takes over receiving, so
+//     that cancellation and hang-up are always seen.
+//   - A result names exactly the blocks that the step wrote and its table
+//     uses; everything else that it wrote was freed before. What is published
+//     is freed when the supervisor says so, never earlier.
+//   - When the supervisor hangs up, [Main] exits at once.
+//
+// # Caveats
+//
+// Bytes from [State.Raw], [State.Reader] and [State.Document] lie in read-only
+// shared memory and are valid until the function returns. Writing to them
+// fails the step with a RuntimeError (in a goroutine that the function
+// started: it kills the process); reading them after the function has returned
+// may do so too. Copy what is to be kept.
+//
+// A function that ignores its context after a cancellation or timeout is
+// killed with its process.
+//
+// # Who calls it
+//
+// Programs of users; worker/command; it never imports the engine.
+package worker

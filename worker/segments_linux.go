@@ -1,0 +1,139 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/millrace/millrace/ipc"
+	"github.com/millrace/millrace/shm"
+)
+
+// segments are those that this process can read: the ones that the supervisor
+// handed over, and its own. A segment is mapped, read-only, when a step first
+// reads from it.
+type segments struct {
+	mu       sync.Mutex
+	readable map[shm.SegmentID]*shm.Segment
+	own      map[shm.SegmentID]*shm.Segment // the arena's
+}
+
+// attach takes a descriptor over.
+func (t *segments) attach(m *ipc.Attach, f *os.File) error {
+	if f == nil {
+		return fmt.Errorf("segment %d was attached without a descriptor", uint64(m.Segment))
+	}
+	if m.Size > 1<<62 {
+		f.Close()
+		return fmt.Errorf("segment %d of %d bytes", uint64(m.Segment), m.Size)
+	}
+	s, err := shm.Open(m.Segment, f, int64(m.Size))
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.readable[m.Segment] != nil || t.own[m.Segment] != nil {
+		return errors.Join(fmt.Errorf("segment %d was attached twice", uint64(m.Segment)), s.Close())
+	}
+	t.enter(s)
+	return nil
+}
+
+func (t *segments) enter(s *shm.Segment) {
+	if t.readable == nil {
+		t.readable = make(map[shm.SegmentID]*shm.Segment)
+	}
+	t.readable[s.ID()] = s
+}
+
+// addOwn enters a segment of the arena's.
+func (t *segments) addOwn(s *shm.Segment) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.own == nil {
+		t.own = make(map[shm.SegmentID]*shm.Segment)
+	}
+	t.own[s.ID()] = s
+}
+
+// drop unmaps and closes the reader's side of a segment. No slice of it is in
+// use: the supervisor detaches what no state refers to any more, and the arena
+// drops what holds no block.
+func (t *segments) drop(id shm.SegmentID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.readable[id]; s != nil {
+		_ = s.Close() // nothing hangs on it any more
+	}
+	delete(t.readable, id)
+	delete(t.own, id)
+}
+
+// find returns the segment to read from. A segment of the arena is opened a
+// second time, read-only: its own mapping can be written, and published bytes
+// must not be.
+func (t *segments) find(id shm.SegmentID) (*shm.Segment, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.readable[id]; s != nil {
+		return s, nil
+	}
+	own := t.own[id]
+	if own == nil {
+		return nil, fmt.Errorf("segment %d was not handed over", uint64(id))
+	}
+	f, err := duplicate(own.File())
+	if err != nil {
+		return nil, fmt.Errorf("reopen segment %d: %w", uint64(id), err)
+	}
+	s, err := shm.Open(id, f, own.Size())
+	if err != nil {
+		return nil, err
+	}
+	t.enter(s)
+	return s, nil
+}
+
+// slice returns the bytes of a reference in the mapping.
+func (t *segments) slice(ref shm.Ref) ([]byte, error) {
+	if ref.Length == 0 {
+		return []byte{}, nil
+	}
+	s, err := t.find(ref.Segment)
+	if err != nil {
+		return nil, err
+	}
+	return s.Slice(ref)
+}
+
+func (t *segments) close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	for _, s := range t.readable {
+		errs = append(errs, s.Close())
+	}
+	t.readable, t.own = nil, nil
+	return errors.Join(errs...)
+}
+
+// duplicate returns the descriptor again, close-on-exec.
+func duplicate(f *os.File) (*os.File, error) {
+	if f == nil {
+		return nil, os.ErrClosed
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var n int
+	cerr := raw.Control(func(fd uintptr) { n, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(cerr, err); err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(n), f.Name()), nil
+}

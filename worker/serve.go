@@ -1,0 +1,75 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/millrace/millrace/ipc"
+)
+
+// handshakeTimeout is how long the supervisor may take to answer the hello.
+const handshakeTimeout = 30 * time.Second
+
+// Runner is a kind of step. Its methods are called by one goroutine at a time,
+// not always the same.
+type Runner interface {
+	// Prepare takes the code of a step, once, before the first Run with it.
+	// spec is a JSON object whose members kind defines. An error fails each
+	// step that uses the code.
+	Prepare(code uint64, kind, spec string) error
+	// Run executes the code once; see [Function].
+	Run(ctx context.Context, code uint64, s *State) error
+}
+
+// Options say who the executor is.
+type Options struct {
+	// Language names the library: "go", "command", …
+	Language string
+	// Release is the program's version, for logs; "" is unknown.
+	Release string
+	// Functions that the runner has, for Hello.
+	Functions []string
+	// Capabilities beyond the ring, which is always announced.
+	Capabilities []string
+	// Runner runs the steps.
+	Runner Runner
+}
+
+// Serve runs an executor on conn, which it takes over, until the supervisor
+// hangs up or asks for a shutdown (nil), or the channel fails. A step that is
+// running when the supervisor hangs up is left running: the process is to exit.
+func Serve(conn *net.UnixConn, options Options) error {
+	channel := ipc.NewChannel(conn)
+	capabilities := []string{ipc.CapabilityRing}
+	for _, c := range options.Capabilities {
+		if !slices.Contains(capabilities, c) {
+			capabilities = append(capabilities, c)
+		}
+	}
+	welcome, err := channel.Greet(ipc.Hello{
+		Language:     options.Language,
+		Release:      options.Release,
+		Capabilities: capabilities,
+		Functions:    options.Functions,
+	}, handshakeTimeout)
+	if err != nil {
+		return errors.Join(err, channel.Close())
+	}
+	x := newExecutor(channel, welcome, options)
+	go x.prefault(welcome.PrefaultBytes)
+	go x.lead()
+	err = <-x.ended
+	_ = channel.Close() // whatever it says, the channel is of no more use
+	if x.running.Load() == 0 {
+		err = errors.Join(err, x.close())
+	}
+	switch {
+	case err == nil, errors.Is(err, ipc.ErrHangUp), errors.Is(err, ipc.ErrClosed), errors.Is(err, errShutdown):
+		return nil
+	}
+	return fmt.Errorf("worker: %w", err)
+}

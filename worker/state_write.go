@@ -1,0 +1,220 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/millrace/millrace/ipc"
+	"github.com/millrace/millrace/ipc/jsonscan"
+	"github.com/millrace/millrace/shm"
+)
+
+var errKeyNotUTF8 = errors.New("a key must be valid UTF-8")
+
+// Set encodes v as JSON, by the rules of encoding/json but without escaping
+// <, > and &, straight into shared memory. The key keeps its place, a new one
+// goes to the end. A bare value is replaced by an object. An error names the
+// key and where in v the trouble is, and changes nothing.
+func (s *State) Set(key string, v any) error {
+	if !utf8.ValidString(key) {
+		return &KeyError{Key: key, Err: errKeyNotUTF8}
+	}
+	ref, err := s.encode(v)
+	if err != nil {
+		return &KeyError{Key: key, Err: err}
+	}
+	return s.putBlock(key, ref)
+}
+
+// SetRaw sets a key to bytes that are encoded already, copying them. JSON is
+// validated.
+func (s *State) SetRaw(key string, enc Encoding, b []byte) error {
+	w, err := s.Create(key, enc, int64(len(b)))
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if _, err := w.Write(b); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// Delete removes a key. One that is not there is none the less gone.
+func (s *State) Delete(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return &KeyError{Key: key, Err: errOver}
+	}
+	if i := s.find(key); i >= 0 {
+		return s.remove(i)
+	}
+	return nil
+}
+
+// Clear removes all keys: the state is an empty object then.
+func (s *State) Clear() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return errOver
+	}
+	return s.clear()
+}
+
+func (s *State) clear() error {
+	for i := range s.table.Rows {
+		if err := s.remove(i); err != nil {
+			return err
+		}
+	}
+	s.table = ipc.Table{Kind: Object}
+	s.owned, s.index, s.whole = nil, nil, nil
+	return nil
+}
+
+// SetValue makes v, encoded as JSON, the whole state: an object's members
+// become its keys, anything else is a bare value.
+func (s *State) SetValue(v any) error {
+	ref, err := s.encode(v)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	doc, err := s.bytes(ref)
+	if err == nil {
+		var outline jsonscan.Document
+		if outline, err = jsonscan.Top(doc, jsonscan.Options{}); err == nil {
+			return s.putDocument(ref, outline)
+		}
+	}
+	return errors.Join(fmt.Errorf("state: %w", err), s.step.executor.free(ref.Block()))
+}
+
+// encode writes v as a new block of the arena.
+func (s *State) encode(v any) (shm.Ref, error) {
+	ref, err := encodeJSON(s.step.executor.arena, v)
+	if err != nil {
+		return shm.Ref{}, err
+	}
+	s.step.executor.held.Add(int64(ref.Length))
+	s.mu.Lock()
+	s.encoded += ref.Length
+	s.mu.Unlock()
+	return ref, nil
+}
+
+// putDocument makes the members of a document the whole state; ref covers the
+// document, which is a published block.
+func (s *State) putDocument(ref shm.Ref, doc jsonscan.Document) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return errors.Join(errOver, s.step.executor.free(ref.Block()))
+	}
+	if err := s.clear(); err != nil {
+		return err
+	}
+	if doc.Kind != jsonscan.Object {
+		s.table.Kind = Value
+	}
+	s.blocks = append(s.blocks, block{ref: ref.Block(), rows: len(doc.Members)})
+	s.live = len(doc.Members)
+	rows, spans := make([]ipc.Row, s.live), make([]shm.Ref, s.live)
+	s.owned = make([]int, s.live)
+	for i := range doc.Members {
+		m := &doc.Members[i]
+		spans[i] = shm.Ref{Segment: ref.Segment, Offset: ref.Offset + uint64(m.Offset), Length: uint64(m.Length), Encoding: JSON}
+		rows[i] = ipc.Row{Key: m.Key, Spans: spans[i : i+1 : i+1]}
+		s.owned[i] = len(s.blocks)
+	}
+	s.table.Rows = rows
+	return nil
+}
+
+// putBlock sets a key to a whole published block.
+func (s *State) putBlock(key string, ref shm.Ref) error {
+	return s.put(key, ref.Block(), ref)
+}
+
+// put sets a key to a reference into a published block that the state does not
+// know yet. A block without bytes was not published.
+func (s *State) put(key string, pub shm.Block, ref shm.Ref) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		err := error(&KeyError{Key: key, Err: errOver})
+		if pub.Length > 0 {
+			err = errors.Join(err, s.step.executor.free(pub))
+		}
+		return err
+	}
+	if s.table.Kind != Object {
+		if err := s.clear(); err != nil {
+			return err
+		}
+	}
+	owner := 0
+	if pub.Length > 0 {
+		s.blocks = append(s.blocks, block{ref: pub, rows: 1})
+		owner = len(s.blocks)
+	}
+	row := ipc.Row{Key: key, Spans: []shm.Ref{ref}}
+	i := s.find(key)
+	s.ownRows()
+	if i < 0 {
+		s.table.Rows = append(s.table.Rows, row)
+		s.owned = append(s.owned, owner)
+		s.live++
+		if s.index != nil {
+			s.index[key] = len(s.table.Rows) - 1
+		}
+		return nil
+	}
+	was := s.owned[i]
+	s.table.Rows[i], s.owned[i] = row, owner
+	delete(s.whole, i)
+	return s.unuse(was)
+}
+
+// ownRows makes the rows the state's own to change: those that came with the
+// message are shared.
+func (s *State) ownRows() {
+	if s.owned == nil {
+		s.table.Rows = slices.Clone(s.table.Rows)
+		s.owned = make([]int, len(s.table.Rows), len(s.table.Rows)+4)
+	}
+}
+
+// remove deletes a row. It leaves a row without spans, so that those behind it
+// keep their numbers.
+func (s *State) remove(i int) error {
+	if len(s.table.Rows[i].Spans) == 0 {
+		return nil
+	}
+	s.ownRows()
+	was := s.owned[i]
+	if s.index != nil {
+		delete(s.index, s.table.Rows[i].Key)
+	}
+	s.table.Rows[i].Spans, s.owned[i] = nil, 0
+	s.live--
+	delete(s.whole, i)
+	return s.unuse(was)
+}
+
+// unuse says that a row no longer refers into a block of the step's. One that
+// nobody has read is freed at once, so that a key which is set many times takes
+// the memory of one.
+func (s *State) unuse(owner int) error {
+	if owner == 0 {
+		return nil
+	}
+	b := &s.blocks[owner-1]
+	if b.rows--; b.rows > 0 || b.read {
+		return nil
+	}
+	return s.freeBlock(b)
+}

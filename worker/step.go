@@ -1,0 +1,148 @@
+package worker
+
+import (
+	"errors"
+	"math"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace/millrace/ipc"
+)
+
+// The phases of a step.
+const (
+	phaseInline = iota // it runs on the leader
+	phaseTaken         // it runs on, another goroutine leads
+	phaseOver
+)
+
+var errGoexit = errors.New("the function ended its goroutine (runtime.Goexit)")
+
+// step is one execution.
+type step struct {
+	executor *executor
+	id       uint64
+	message  *ipc.Execute
+	ctx      stepContext
+	state    State
+	phase    atomic.Int32
+	heldOnce int64 // bytes that the executor held when the step began
+	err      error
+
+	started, finished uint64
+
+	logging sync.RWMutex // held for reading while a record is sent
+	mute    bool         // the step is over; guarded by logging
+}
+
+// execute runs a step on this goroutine and answers. It clears leads when
+// another goroutine has become the leader meanwhile.
+func (x *executor) execute(e *ipc.Envelope, m *ipc.Execute, leads *bool) {
+	x.busy.Store(true)
+	if x.current.Load() != nil {
+		x.refuse(e.ID, "execute while another step runs")
+		return
+	}
+	x.running.Add(1)
+	s := &step{executor: x, id: e.ID, message: m, heldOnce: x.held.Load(), err: errGoexit}
+	s.ctx.step = s
+	if m.Timeout > 0 {
+		s.ctx.deadline = time.Now().Add(m.Timeout)
+	}
+	s.state.init(s, e.State)
+	x.limitHeap(m.MemoryLimit)
+	x.limitBudget(m.Budget)
+	x.current.Store(s)
+	x.watch.started()
+	defer s.finish(leads) // also when the function ends the goroutine
+	err, ok := x.prepared[m.Code]
+	if !ok {
+		err = &Error{Name: "ProtocolError", Severity: ipc.SeverityException, Message: "the step's code was never prepared"}
+	}
+	if err != nil {
+		s.err = err
+		return
+	}
+	s.call()
+}
+
+func (s *step) call() {
+	defer func() {
+		if p := recover(); p != nil {
+			s.err = panicError(p, debug.Stack())
+		}
+	}()
+	s.started = monotonic()
+	s.err = s.executor.options.Runner.Run(&s.ctx, s.message.Code, &s.state)
+	s.finished = monotonic()
+}
+
+// finish answers the request. What the step wrote and its result does not use
+// is freed first; after the answer the bytes of its input may go at any time.
+func (s *step) finish(leads *bool) {
+	x := s.executor
+	if s.finished == 0 {
+		s.finished = monotonic()
+	}
+	if s.started == 0 {
+		s.started = s.finished
+	}
+	ended, reason := s.ctx.ended()
+	reply := &ipc.Envelope{ID: s.id}
+	var done ipc.Done
+	if s.err == nil {
+		done.Started, done.Finished = s.started, s.finished
+		s.err = s.state.result(reply, &done)
+	}
+	if s.err != nil {
+		s.state.abandon()
+		*reply = ipc.Envelope{ID: s.id, Message: s.fail(s.err, ended, reason)}
+	}
+	s.ctx.cancel(errStepOver)
+	s.logging.Lock()
+	s.mute = true
+	s.logging.Unlock()
+
+	// From here on this goroutine leads, or the one that took over does. The
+	// next execute may come as soon as the answer is out.
+	*leads = s.phase.CompareAndSwap(phaseInline, phaseOver)
+	x.current.Store(nil)
+	if !*leads {
+		x.watch.endedTaken()
+	}
+	err := x.channel.Send(reply)
+	if tooLarge := (*ipc.FrameSizeError)(nil); errors.As(err, &tooLarge) {
+		s.state.abandon()
+		err = x.channel.Send(&ipc.Envelope{ID: s.id, Message: s.fail(err, nil, "")})
+	}
+	x.running.Add(-1)
+	if err == nil && x.stopping.Load() {
+		err = errShutdown
+	}
+	if err != nil {
+		x.end(err)
+	}
+}
+
+// refuse answers an execute that cannot be run.
+func (x *executor) refuse(id uint64, why string) {
+	err := x.channel.Send(&ipc.Envelope{ID: id, Message: &ipc.Fail{
+		Severity: ipc.SeverityException, Name: "ProtocolError", Message: why,
+	}})
+	if err != nil {
+		x.end(err)
+	}
+}
+
+// limitBudget lets the step write so many bytes beyond what is held already.
+// The supervisor's ledger has the last word on a run's budget; this keeps a
+// step from writing far past it first.
+func (x *executor) limitBudget(bytes uint64) {
+	if bytes == 0 || bytes > math.MaxInt64/2 {
+		x.arena.SetLimit(0)
+		return
+	}
+	x.arena.SetLimit(x.held.Load() + int64(bytes))
+}
