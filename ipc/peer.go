@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -118,13 +119,17 @@ func (p *Peer) drain() error {
 	p.turn.Lock()
 	defer p.turn.Unlock()
 	for {
-		e, err := p.poll(!p.helped.Load())
+		spin := !p.helped.Load()
+		e, err := p.poll(spin)
 		switch {
 		case err != nil:
 			return err
 		case e != nil:
 			if err := p.dispatch(e); err != nil {
 				return err
+			}
+			if spin {
+				runtime.Gosched() // to whom the message was for
 			}
 		case p.arm():
 			return nil

@@ -8,17 +8,29 @@ import (
 
 const (
 	// maxSpin is the longest a reader looks at its ring before it sleeps. It is
-	// about what a sleep and a wake-up cost, so a wrong guess at most doubles
-	// the price of a message (the ski-rental bound).
+	// about what a sleep and a wake-up on both sides cost, so a wrong guess at
+	// most doubles the price of a message (the ski-rental bound). Were it
+	// shorter than one wake-up, two sides that both sleep would never meet
+	// again: each would give up while the other wakes.
 	maxSpin = 100 * time.Microsecond
 	// worthSpinning is how soon a message must have come for the reader to spin
 	// for the next. The wait that is judged went by a sleep on either side,
 	// which is what spinning saves.
 	worthSpinning = 200 * time.Microsecond
-	yieldAfter = 4 * time.Microsecond
-	// pollsPerYield is how often the ring is looked at between two offers of
-	// the processor to other goroutines.
-	pollsPerYield = 64
+	// coreYieldAfter is how long a reader keeps its core to itself. A peer on
+	// another core has answered by then; one that has not may be waiting for
+	// this one.
+	coreYieldAfter = 4 * time.Microsecond
+	// sharedWaits is for how many waits a reader takes the peer to share its
+	// core, once giving the core away has brought a message.
+	sharedWaits = 64
+	// goYieldAfter is when the reader lets other goroutines run too. It is not
+	// done earlier because each time it may wake a thread, which costs more
+	// than most waits, and other goroutines have the other processors.
+	goYieldAfter = 20 * time.Microsecond
+	// pollsPerCheck is how often the ring is looked at between two looks at the
+	// clock.
+	pollsPerCheck = 64
 )
 
 // spinners counts the goroutines of this process that spin. One processor is
@@ -31,9 +43,11 @@ var spinners atomic.Int32
 type spinner struct {
 	budget time.Duration
 	since  time.Time // when the reader last ran out of messages
+	shared int       // waits left to give the core away at once
 }
 
-// wait spins until there is something to read or the budget is spent, and reports which.
+// wait spins until there is something to read or the budget is spent, and
+// reports which.
 func (s *spinner) wait(l *lane) bool {
 	if l.available() {
 		return true
@@ -47,19 +61,29 @@ func (s *spinner) wait(l *lane) bool {
 		return false
 	}
 	defer spinners.Add(-1)
+	patience := coreYieldAfter
+	if s.shared > 0 {
+		s.shared--
+		patience = 0
+	}
 	for {
-		for range pollsPerYield {
+		for range pollsPerCheck {
 			if l.available() {
 				return true
 			}
 		}
 		spun := time.Since(s.since)
-		if spun > s.budget {
+		switch {
+		case spun > s.budget:
 			return false
-		}
-		runtime.Gosched()
-		if spun > yieldAfter {
-			yieldProcessor()
+		case spun > goYieldAfter:
+			runtime.Gosched()
+			yieldCore()
+		case spun > patience:
+			yieldCore()
+			if patience > 0 && l.available() {
+				s.shared = sharedWaits
+			}
 		}
 	}
 }
