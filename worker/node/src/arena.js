@@ -1,0 +1,393 @@
+/**
+ * The segments that this process writes. Rules, as everywhere in millrace:
+ *
+ * - a segment is a memfd of a size that never changes (sealed so from birth),
+ *   and nobody else can ever write it once its descriptor has left (sealed so
+ *   before it is sent);
+ * - blocks below LARGE_BLOCK share segments of ARENA_SIZE, larger ones get a
+ *   segment of their own, whose size is address space, not memory;
+ * - all bookkeeping is in private memory;
+ * - memory that was released is used again last freed first, because its
+ *   pages are there and warm.
+ *
+ * A block is pending from its commit to `publish`, live from there until
+ * `release`.
+ * @module
+ */
+import * as libc from './libc.js';
+
+const ARENA_SIZE = 16 << 20;
+const LARGE_BLOCK = 256 << 10;
+const LARGE_SEGMENT = 2 ** 30;
+const BLOCK_ALIGN = 64;
+/** Large segments are written through views of this size. */
+const WINDOW = 4 << 20;
+const PAGE = 4096;
+
+const encoder = new TextEncoder();
+
+/** The run's payload budget is used up. */
+export class BudgetError extends Error {
+  name = 'BudgetError';
+  constructor(size, used, limit) {
+    super(`a block of ${size} bytes beside ${used} bytes in use is over the budget of ${limit}`);
+    Object.assign(this, { size, used, limit });
+  }
+}
+
+/**
+ * @typedef {{id: bigint, fd: number, address: bigint, size: number, large: boolean, sent: boolean,
+ *   next: number, live: number, touched: number, bytes: Buffer | null}} Segment
+ * @typedef {{segment: bigint, offset: bigint, length: bigint}} Block
+ */
+
+export class Arena {
+  #prefix;
+  #lastId = 0n;
+  #retain;
+  #announce;
+  #drop;
+  /** @type {Map<bigint, Segment>} */
+  #segments = new Map();
+  /** @type {Segment | null} the arena that is filled now */
+  #current = null;
+  /** Free room in arenas: aligned size → stack of places, last freed on top. */
+  #free = new Map();
+  /** @type {Segment[]} large segments without a block, last freed at the end */
+  #kept = [];
+  #keptBytes = 0;
+  /** @type {Map<string, number>} live and pending blocks → aligned size */
+  #blocks = new Map();
+  /** @type {Block[]} committed, not yet published */
+  #pending = [];
+  #scratch = Buffer.from(new ArrayBuffer(1 << 20));
+  #scratchUsed = false;
+
+  /** Bytes of all blocks, pending ones included. */
+  used = 0;
+  /** What `used` may reach; 0 is no limit. */
+  limit = 0;
+
+  /**
+   * @param {object} options
+   * @param {number} options.executor the prefix of this process's segment ids
+   * @param {number} [options.retainBytes] resident memory of free large segments to keep
+   * @param {(segment: Segment) => void} options.announce sends the descriptor, before the first block in it is published
+   * @param {(ids: bigint[]) => void} options.drop tells that announced segments are given up
+   */
+  constructor({ executor, retainBytes = 256 << 20, announce, drop }) {
+    this.#prefix = BigInt(executor) << 32n;
+    this.#retain = retainBytes;
+    this.#announce = announce;
+    this.#drop = drop;
+  }
+
+  has(id) {
+    return this.#segments.has(id);
+  }
+
+  /** Bytes of an own segment, for reading back what was written. */
+  view(id, offset, length) {
+    const s = this.#segments.get(id);
+    if (offset + length > s.size) throw new RangeError(`bytes ${offset}+${length} lie outside own segment ${id}`);
+    return s.bytes ? s.bytes.subarray(offset, offset + length) : libc.view(s.address + BigInt(offset), length);
+  }
+
+  #create(size, large) {
+    const id = this.#prefix | ++this.#lastId;
+    const fd = libc.memfdCreate('millrace');
+    try {
+      libc.ftruncate(fd, size);
+      libc.addSeals(fd, libc.SEAL_SHRINK | libc.SEAL_GROW);
+      const address = libc.mmap(fd, size, true);
+      const bytes = large ? null : libc.view(address, size);
+      const s = { id, fd, address, size, large, sent: false, next: 0, live: 0, touched: 0, bytes };
+      this.#segments.set(id, s);
+      return s;
+    } catch (error) {
+      libc.close(fd);
+      throw error;
+    }
+  }
+
+  #close(s) {
+    this.#segments.delete(s.id);
+    libc.munmap(s.address, s.size);
+    libc.close(s.fd);
+    if (s.sent) this.#drop([s.id]);
+  }
+
+  /** Makes pages ready before the first step needs them. */
+  prefault(bytes) {
+    if (bytes <= 0) return;
+    const s = this.#create(Math.max(LARGE_SEGMENT, bytes), true);
+    for (let at = 0; at < bytes; at += WINDOW) {
+      libc.view(s.address + BigInt(at), Math.min(WINDOW, bytes - at)).fill(0);
+    }
+    s.touched = bytes;
+    this.#keep(s);
+  }
+
+  /** Room for length bytes in an arena. */
+  #place(length) {
+    const size = (length + BLOCK_ALIGN - 1) & -BLOCK_ALIGN;
+    const place = this.#free.get(size)?.pop();
+    if (place) {
+      this.#segments.get(place.segment).live++;
+      return place;
+    }
+    if (!this.#current || this.#current.next + size > this.#current.size) this.#current = this.#create(ARENA_SIZE, false);
+    const s = this.#current;
+    const offset = s.next;
+    s.next += size;
+    s.live++;
+    return { segment: s.id, offset, size };
+  }
+
+  /** @returns {Segment} a large segment without a block */
+  takeLarge() {
+    const s = this.#kept.pop();
+    if (!s) return this.#create(LARGE_SEGMENT, true);
+    this.#keptBytes -= s.touched;
+    return s;
+  }
+
+  #keep(s) {
+    s.next = 0;
+    this.#kept.push(s);
+    this.#keptBytes += s.touched;
+    while (this.#keptBytes > this.#retain) {
+      const coldest = this.#kept.shift();
+      this.#keptBytes -= coldest.touched;
+      this.#close(coldest);
+    }
+  }
+
+  charge(bytes) {
+    if (this.limit > 0 && this.used + bytes > this.limit) throw new BudgetError(bytes, this.used, this.limit);
+    this.used += bytes;
+  }
+
+  #commit(segment, offset, length, size) {
+    const block = { segment, offset: BigInt(offset), length: BigInt(length) };
+    this.#blocks.set(`${segment}:${offset}:${length}`, size);
+    this.#pending.push(block);
+    return block;
+  }
+
+  /** Copies bytes into a new small block, whose length was charged. */
+  commitSmall(bytes) {
+    const place = this.#place(bytes.length);
+    this.#segments.get(place.segment).bytes.set(bytes, place.offset);
+    return this.#commit(place.segment, place.offset, bytes.length, place.size);
+  }
+
+  /** Makes the first length bytes of a segment of takeLarge a block; they were charged. */
+  commitLarge(s, length) {
+    s.live = 1;
+    s.touched = Math.max(s.touched, (length + PAGE - 1) & -PAGE);
+    return this.#commit(s.id, 0, length, length);
+  }
+
+  /** Gives an unused segment of takeLarge back. */
+  returnLarge(s, written) {
+    s.touched = Math.max(s.touched, written);
+    this.#keep(s);
+  }
+
+  /**
+   * The blocks committed since the last publish or abort, to be listed in the
+   * message that publishes them. Announces their segments first.
+   * @returns {Block[]}
+   */
+  publish() {
+    const blocks = this.#pending;
+    for (const { segment } of blocks) {
+      const s = this.#segments.get(segment);
+      if (s.sent) continue;
+      libc.addSeals(s.fd, libc.SEAL_FUTURE_WRITE | libc.SEAL_SEAL);
+      this.#announce(s);
+      s.sent = true;
+    }
+    this.#pending = [];
+    return blocks;
+  }
+
+  /** Frees what was committed and not published. */
+  abort() {
+    const blocks = this.#pending;
+    this.#pending = [];
+    this.release(blocks);
+  }
+
+  /** Frees blocks that nobody refers to any more. Unknown ones are ignored. */
+  release(blocks) {
+    for (const { segment, offset, length } of blocks) {
+      const key = `${segment}:${offset}:${length}`;
+      const size = this.#blocks.get(key);
+      if (size === undefined) continue;
+      this.#blocks.delete(key);
+      this.used -= Number(length);
+      const s = this.#segments.get(segment);
+      s.live--;
+      if (s.large) this.#keep(s);
+      else if (s.live === 0) this.#empty(s);
+      else this.#freeList(size).push({ segment, offset: Number(offset), size });
+    }
+  }
+
+  #freeList(size) {
+    let list = this.#free.get(size);
+    if (!list) this.#free.set(size, (list = []));
+    return list;
+  }
+
+  /** An arena without blocks starts over; a second empty one is given up. */
+  #empty(s) {
+    for (const [size, list] of this.#free) {
+      const rest = list.filter((place) => place.segment !== s.id);
+      if (rest.length > 0) this.#free.set(size, rest);
+      else this.#free.delete(size);
+    }
+    s.next = 0;
+    if (this.#current === s) return;
+    if (this.#current.live > 0 && this.#current.next > this.#current.size / 2) this.#current = s;
+    else this.#close(s);
+  }
+
+  /** The buffer in which small blocks are put together; one writer at a time has it. */
+  takeScratch() {
+    if (this.#scratchUsed) return Buffer.from(new ArrayBuffer(1 << 20));
+    this.#scratchUsed = true;
+    return this.#scratch;
+  }
+  returnScratch(scratch) {
+    if (scratch === this.#scratch) this.#scratchUsed = false;
+  }
+}
+
+/**
+ * Writes one value of a length unknown before. It stays in a scratch buffer
+ * while it is small and moves to a large segment when it is not; past that
+ * segment's end it goes on in another, and the value has several spans.
+ */
+export class BlockWriter {
+  #arena;
+  #scratch;
+  #used = 0; // bytes in scratch
+  /** @type {Segment | null} */
+  #segment = null;
+  #at = 0; // in the segment
+  #window = null;
+  #windowStart = 0;
+  /** @type {Block[]} */
+  #blocks = [];
+  #charged = 0;
+
+  /** @param {Arena} arena */
+  constructor(arena) {
+    this.#arena = arena;
+    this.#scratch = arena.takeScratch();
+  }
+
+  /** Bytes written so far. */
+  length = 0;
+
+  /** Appends text of at most 1 MiB / 3 characters. */
+  text(text) {
+    if (!this.#segment) {
+      if (this.#used + 3 * text.length <= this.#scratch.length && this.#used + text.length < LARGE_BLOCK) {
+        const { written } = encoder.encodeInto(text, this.#scratch.subarray(this.#used));
+        this.#used += written;
+        this.#count(written);
+        return;
+      }
+      this.#promote();
+    }
+    this.#need(3 * text.length);
+    const { written } = encoder.encodeInto(text, this.#window.subarray(this.#at - this.#windowStart));
+    this.#at += written;
+    this.#count(written);
+  }
+
+  /** Appends bytes of any number. */
+  bytes(bytes) {
+    if (!this.#segment) {
+      if (this.#used + bytes.length < LARGE_BLOCK) {
+        this.#scratch.set(bytes, this.#used);
+        this.#used += bytes.length;
+        this.#count(bytes.length);
+        return;
+      }
+      this.#promote();
+    }
+    this.#copy(bytes);
+    this.#count(bytes.length);
+  }
+
+  #count(n) {
+    this.#arena.charge(n);
+    this.#charged += n;
+    this.length += n;
+  }
+
+  #promote() {
+    this.#segment = this.#arena.takeLarge();
+    this.#at = 0;
+    this.#copy(this.#scratch.subarray(0, this.#used));
+    this.#used = 0;
+  }
+
+  #copy(bytes) {
+    for (let from = 0; from < bytes.length; ) {
+      this.#need(Math.min(bytes.length - from, WINDOW));
+      const room = this.#window.length - (this.#at - this.#windowStart);
+      const n = Math.min(room, bytes.length - from);
+      this.#window.set(bytes.subarray(from, from + n), this.#at - this.#windowStart);
+      this.#at += n;
+      from += n;
+    }
+  }
+
+  /** Makes the window have room for n bytes, n at most WINDOW. */
+  #need(n) {
+    if (this.#window && this.#at + n <= this.#windowStart + this.#window.length) return;
+    if (this.#at + n > this.#segment.size) {
+      this.#blocks.push(this.#arena.commitLarge(this.#segment, this.#at));
+      this.#segment = this.#arena.takeLarge();
+      this.#at = 0;
+    }
+    this.#windowStart = this.#at;
+    const length = Math.min(WINDOW, this.#segment.size - this.#at);
+    this.#window = libc.view(this.#segment.address + BigInt(this.#at), length);
+  }
+
+  /**
+   * Ends the value.
+   * @returns {Block[]} its pieces in order; none when nothing was written
+   */
+  commit() {
+    if (this.#segment) this.#blocks.push(this.#arena.commitLarge(this.#segment, this.#at));
+    else if (this.#used > 0) this.#blocks.push(this.#arena.commitSmall(this.#scratch.subarray(0, this.#used)));
+    this.#end();
+    return this.#blocks;
+  }
+
+  /** Gives everything back. */
+  abort() {
+    if (!this.#scratch) return;
+    if (this.#segment) this.#arena.returnLarge(this.#segment, this.#at);
+    this.#arena.used -= this.#charged;
+    // Full segments that were committed free themselves with the arena's abort,
+    // which takes their length off once more.
+    for (const block of this.#blocks) this.#arena.used += Number(block.length);
+    this.#end();
+  }
+
+  #end() {
+    this.#arena.returnScratch(this.#scratch);
+    this.#scratch = null;
+    this.#segment = null;
+    this.#window = null;
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * A step's outgoing conditions, evaluated where its result is live.
+ *
+ * A condition sees what the next step would: values of up to IN_PLACE bytes as
+ * they read from their JSON, larger ones as the step left them (decoding 100 MB
+ * to ask for a length would cost more than the step did).
+ * @module
+ */
+import vm from 'node:vm';
+import { Kind } from './frames.js';
+import { Input } from './lazy.js';
+import { describe } from './errors.js';
+
+const IN_PLACE = 64 << 10;
+
+const WORDS = {
+  always: 'true',
+  on_job_success: '!state?.errors?.[upstreamStepId]',
+  on_job_failure: 'Boolean(state?.errors && state.errors[upstreamStepId])',
+};
+WORDS.on_upstream_success = WORDS.on_job_success;
+WORDS.on_upstream_fail = WORDS.on_job_failure;
+
+const context = vm.createContext({ console }, { codeGeneration: { strings: false, wasm: false } });
+/** @type {Map<string, Function | Error>} */
+const compiled = new Map();
+
+function compile(condition) {
+  let fn = compiled.get(condition);
+  if (!fn) {
+    try {
+      fn = vm.compileFunction(`return (${WORDS[condition] ?? condition}\n)`, ['state', 'upstreamStepId'], { parsingContext: context, filename: 'condition' });
+    } catch (error) {
+      fn = new Error(describe(error));
+    }
+    compiled.set(condition, fn);
+  }
+  return fn;
+}
+
+/**
+ * @param {string[]} conditions
+ * @param {string} step the id of the step that has just run
+ * @param {{table: import('./frames.js').Table, view: any}} result of toTable
+ * @param {import('./segments.js').Segments} segments
+ * @returns {{taken: boolean, error: string}[]}
+ */
+export function evaluate(conditions, step, { table, view }, segments) {
+  if (conditions.length === 0) return [];
+  const state = stateOf(table, view, segments);
+  return conditions.map((condition) => {
+    const fn = compile(condition);
+    if (fn instanceof Error) return { taken: false, error: fn.message };
+    try {
+      return { taken: Boolean(fn(state, step)), error: '' };
+    } catch (error) {
+      return { taken: false, error: describe(error) || 'the condition threw' };
+    }
+  });
+}
+
+function stateOf(table, view, segments) {
+  if (table.kind !== Kind.OBJECT) return table.kind === Kind.VALUE ? view : undefined;
+  const isInPlace = (row) => row.spans.reduce((n, span) => n + span.length, 0n) > IN_PLACE;
+  const { state } = new Input({ kind: table.kind, rows: table.rows.filter((row) => !isInPlace(row)) }, segments);
+  for (const row of table.rows) {
+    if (isInPlace(row)) Object.defineProperty(state, row.key, Object.getOwnPropertyDescriptor(view, row.key));
+  }
+  return state;
+}

@@ -1,0 +1,388 @@
+/**
+ * From values to rows: JSON text, written in pieces straight into shared
+ * memory, without a text of the whole value in between.
+ *
+ * A value that came from a row is encoded against it: as long as the pieces
+ * equal the row's bytes nothing is written. Equal to the end, the row is passed
+ * on; otherwise the equal part at the start is referred to and only the rest
+ * is written (an append to a long array costs the new records).
+ * @module
+ */
+import { randomBytes } from 'node:crypto';
+import { Encoding } from './frames.js';
+import { BlockWriter, BudgetError } from './arena.js';
+import { originOf, whileEncoding, put } from './lazy.js';
+import { StepError } from './errors.js';
+import { explain } from './paths.js';
+import { isPlain, isStream, STREAM_TEXT } from './values.js';
+
+/** Characters that are put together before they are written or compared. */
+const PIECE = 96 << 10;
+/** The same start is referred to, not written again, from this many bytes on. */
+const SHARED_START = 64 << 10;
+/** A row of more spans than this is written anew: each span holds its block in memory. */
+const MAX_SPANS = 64;
+/** Values of at most this many nodes are stringified at once. */
+const SMALL_VALUE = 64;
+/** Levels that are taken apart when a value is large. */
+const MAX_DEPTH = 4;
+
+const encoder = new TextEncoder();
+const compared = Buffer.from(new ArrayBuffer(3 * 2 * PIECE));
+
+// A stand-in deep inside a value is encoded as this text and replaced by its
+// bytes afterwards. Nobody can guess it.
+const MARK = `@@millrace:${randomBytes(16).toString('hex')}:`;
+const MARK_PATTERN = new RegExp(`"${MARK}(\\d+)"`, 'g');
+
+/** Walks the bytes of a row. */
+class Original {
+  #segments;
+  #spans;
+  #index = 0;
+  #offset = 0;
+  constructor(spans, segments) {
+    this.#spans = spans;
+    this.#segments = segments;
+  }
+  /** Whether the next bytes are these; if so, goes past them. */
+  next(bytes) {
+    let index = this.#index;
+    let offset = this.#offset;
+    for (let at = 0; at < bytes.length; ) {
+      const span = this.#spans[index];
+      if (!span) return false;
+      const n = Math.min(bytes.length - at, Number(span.length) - offset);
+      if (n > 0) {
+        const there = this.#segments.view({ ...span, offset: span.offset + BigInt(offset), length: BigInt(n) });
+        if (there.compare(bytes, at, at + n) !== 0) return false;
+      }
+      at += n;
+      offset += n;
+      if (offset === Number(span.length)) {
+        index++;
+        offset = 0;
+      }
+    }
+    this.#index = index;
+    this.#offset = offset;
+    return true;
+  }
+  get atEnd() {
+    let i = this.#index;
+    while (i < this.#spans.length && this.#spans[i].length === 0n) i++;
+    return i >= this.#spans.length;
+  }
+  /** References to everything passed so far. */
+  passed() {
+    const spans = this.#spans.slice(0, this.#index);
+    if (this.#offset > 0) spans.push({ ...this.#spans[this.#index], length: BigInt(this.#offset) });
+    return spans;
+  }
+}
+
+/** Collects the text of one value into spans. */
+class Sink {
+  #arena;
+  #segments;
+  #original;
+  #originalSpans;
+  #compareOnly;
+  #pending = '';
+  #spans = [];
+  #writer = null;
+  #equal = 0;
+  written = 0;
+
+  constructor({ arena, segments, original = null, compareOnly = false }) {
+    this.#arena = arena;
+    this.#segments = segments;
+    this.#originalSpans = original;
+    this.#original = original && new Original(original, segments);
+    this.#compareOnly = compareOnly;
+  }
+
+  /** False once a comparison has failed that nothing is to be written for. */
+  get wanted() {
+    return !this.#compareOnly || this.#original !== null;
+  }
+
+  text(text) {
+    this.#pending += text;
+    if (this.#pending.length >= PIECE) this.#flush();
+  }
+
+  #flush() {
+    const text = this.#pending;
+    this.#pending = '';
+    for (let from = 0; from < text.length; ) {
+      let to = Math.min(from + 2 * PIECE, text.length);
+      // Not through the middle of a surrogate pair.
+      if (to < text.length && (text.charCodeAt(to - 1) & 0xfc00) === 0xd800) to--;
+      this.#piece(from === 0 && to === text.length ? text : text.slice(from, to));
+      from = to;
+    }
+  }
+
+  #piece(text) {
+    if (this.#original) {
+      const { written } = encoder.encodeInto(text, compared);
+      const bytes = compared.subarray(0, written);
+      if (this.#original.next(bytes)) {
+        this.#equal += written;
+        return;
+      }
+      this.#differs();
+    }
+    if (!this.wanted) return;
+    this.#writer ??= new BlockWriter(this.#arena);
+    this.#writer.text(text);
+  }
+
+  /** From here on the value is not the original's: keeps what was equal. */
+  #differs() {
+    const same = this.#original.passed();
+    this.#original = null;
+    if (this.#compareOnly || same.length === 0) return;
+    if (this.#equal >= SHARED_START && same.length < MAX_SPANS) {
+      this.#spans.push(...same);
+      return;
+    }
+    this.#writer = new BlockWriter(this.#arena);
+    for (const span of same) this.#writer.bytes(this.#segments.view(span));
+  }
+
+  /** Puts another row's bytes here. */
+  refer(spans) {
+    this.#flush();
+    if (this.#original) this.#differs();
+    if (!this.wanted) return;
+    this.#endBlock();
+    this.#spans.push(...spans);
+  }
+
+  #endBlock() {
+    if (!this.#writer) return;
+    this.written += this.#writer.length;
+    for (const block of this.#writer.commit()) this.#spans.push({ ...block, encoding: Encoding.JSON, flags: 0 });
+    this.#writer = null;
+  }
+
+  /** @returns {import('./frames.js').Ref[]} the value; the original's own array when it is unchanged */
+  finish() {
+    this.#flush();
+    if (this.#original) {
+      if (this.#original.atEnd) return this.#originalSpans;
+      this.#differs();
+    }
+    if (!this.wanted) return [];
+    this.#endBlock();
+    return this.#spans;
+  }
+
+  abort() {
+    this.#writer?.abort();
+    this.#writer = null;
+  }
+}
+
+/** Encodes the values of one result. */
+export class Encoder {
+  #arena;
+  #segments;
+  #input;
+  /** @type {import('./lazy.js').Origin[]} stand-ins by the number in their mark */
+  #marked = [];
+  /** Bytes of the values that were written. */
+  encoded = 0;
+
+  /**
+   * @param {{arena: import('./arena.js').Arena, segments: import('./segments.js').Segments, input: import('./lazy.js').Input}} parts
+   */
+  constructor({ arena, segments, input }) {
+    this.#arena = arena;
+    this.#segments = segments;
+    this.#input = input;
+  }
+
+  /**
+   * One top-level value's spans, or null when it has no JSON form.
+   * @param {string} key names the value in errors
+   */
+  encode(key, value) {
+    const origin = value !== null && typeof value === 'object' ? originOf(value) : undefined;
+    if (origin?.form === 'lazy' && !origin.decoded) return origin.row.spans;
+    if (origin?.form === 'small' && !isChanged(origin)) return origin.row.spans;
+    const sink = this.#sink(origin);
+    try {
+      const resolved = origin?.form === 'lazy' ? resolve(origin.value, key) : resolve(value, key);
+      if (resolved === undefined) {
+        sink.abort();
+        return null;
+      }
+      whileEncoding(this.#input, (inner) => () => this.#mark(inner), () => this.#emit(sink, resolved, 0));
+      const spans = sink.finish();
+      this.encoded += sink.written;
+      return spans;
+    } catch (error) {
+      sink.abort();
+      throw this.#explained(error, key, value);
+    }
+  }
+
+  #sink(origin) {
+    const original = origin?.form === 'lazy' && origin.row.spans.length <= MAX_SPANS ? origin.row.spans : null;
+    return new Sink({ arena: this.#arena, segments: this.#segments, original });
+  }
+
+  #explained(error, key, value) {
+    if (error instanceof StepError) return error;
+    if (error instanceof BudgetError) {
+      return new StepError('kill', 'StateTooLargeError', `State exceeds the limit of ${Math.round(error.limit / (1 << 20))}mb: state.${key} needs ${error.size} bytes beside ${error.used} in use, the limit is ${error.limit}`, {
+        key,
+        size: error.size,
+        used: error.used,
+        limit: error.limit,
+      });
+    }
+    return explain(error, value, key);
+  }
+
+  /** What JSON.stringify is given for a stand-in inside a larger value. */
+  #mark(origin) {
+    if (origin.decoded && !this.#isUnchanged(origin)) return origin.value;
+    this.#marked.push(origin);
+    return `${MARK}${this.#marked.length - 1}`;
+  }
+
+  #isUnchanged(origin) {
+    const sink = new Sink({ segments: this.#segments, original: origin.row.spans, compareOnly: true });
+    this.#emit(sink, origin.value, 0);
+    return sink.finish() === origin.row.spans;
+  }
+
+  /** Writes text that may hold marks. */
+  #text(sink, text) {
+    if (this.#marked.length === 0) return sink.text(text);
+    let from = 0;
+    for (const match of text.matchAll(MARK_PATTERN)) {
+      sink.text(text.slice(from, match.index));
+      sink.refer(this.#marked[Number(match[1])].row.spans);
+      from = match.index + match[0].length;
+    }
+    sink.text(from === 0 ? text : text.slice(from));
+    this.#marked.length = 0;
+  }
+
+  /** Writes a value that resolve has returned. */
+  #emit(sink, value, depth) {
+    if (!sink.wanted) return;
+    if (value !== null && typeof value === 'object') {
+      const origin = originOf(value);
+      if (origin?.form === 'lazy') {
+        if (!origin.decoded || this.#isUnchanged(origin)) return sink.refer(origin.row.spans);
+        value = origin.value;
+      }
+      if (depth < MAX_DEPTH && !isSmall(value)) {
+        if (Array.isArray(value)) return this.#array(sink, value, depth);
+        if (isPlain(value)) return this.#object(sink, value, depth);
+      }
+    }
+    this.#text(sink, JSON.stringify(value));
+  }
+
+  #array(sink, list, depth) {
+    sink.text('[');
+    if (list.length <= 16) {
+      for (let i = 0; i < list.length; i++) {
+        if (i > 0) sink.text(',');
+        const item = resolve(list[i], String(i));
+        if (item === undefined) sink.text('null');
+        else this.#emit(sink, item, depth + 1);
+      }
+    } else {
+      let count = 16;
+      for (let i = 0; i < list.length && sink.wanted; ) {
+        const text = JSON.stringify(list.slice(i, i + count));
+        if (i > 0) sink.text(',');
+        this.#text(sink, text.slice(1, -1));
+        i += count;
+        count = next(count, text.length);
+      }
+    }
+    sink.text(']');
+  }
+
+  #object(sink, object, depth) {
+    const keys = Object.keys(object);
+    let comma = '';
+    sink.text('{');
+    if (keys.length <= 64) {
+      for (const key of keys) {
+        const value = resolve(object[key], key);
+        if (value === undefined) continue;
+        sink.text(`${comma}${JSON.stringify(key)}:`);
+        comma = ',';
+        this.#emit(sink, value, depth + 1);
+      }
+    } else {
+      let count = 16;
+      for (let i = 0; i < keys.length && sink.wanted; ) {
+        const part = {};
+        for (const key of keys.slice(i, i + count)) put(part, key, object[key]);
+        const text = JSON.stringify(part);
+        if (text.length > 2) {
+          sink.text(comma);
+          comma = ',';
+          this.#text(sink, text.slice(1, -1));
+        }
+        i += count;
+        count = next(count, text.length);
+      }
+    }
+    sink.text('}');
+  }
+}
+
+/** How many members to take next, so that their text comes near a piece. */
+const next = (count, length) => Math.max(1, Math.min(8 * count, Math.round((count * PIECE) / Math.max(length, 1))));
+
+/** What JSON.stringify would stringify for a member; undefined for nothing. */
+function resolve(value, key) {
+  if (value !== null && typeof value === 'object') {
+    const origin = originOf(value);
+    if (origin?.form === 'lazy') {
+      if (!origin.decoded || typeof origin.value.toJSON !== 'function') return value;
+    }
+    if (typeof value.toJSON === 'function') value = value.toJSON(key);
+    else if (isStream(value)) return STREAM_TEXT;
+  } else if (typeof value === 'bigint' && typeof BigInt.prototype.toJSON === 'function') {
+    value = value.toJSON(key);
+  }
+  return typeof value === 'function' || typeof value === 'symbol' ? undefined : value;
+}
+
+function isChanged(origin) {
+  try {
+    return JSON.stringify(origin.value) !== origin.text;
+  } catch {
+    return true;
+  }
+}
+
+/** Whether a value has few nodes and short texts. */
+function isSmall(value) {
+  let left = SMALL_VALUE;
+  const visit = (v) => {
+    if (typeof v === 'string') left -= 1 + (v.length >> 8);
+    else left--;
+    if (left < 0) return false;
+    if (v === null || typeof v !== 'object') return true;
+    if (originOf(v)?.form === 'lazy') return false;
+    if (Array.isArray(v)) return v.length <= left && v.every(visit);
+    if (!isPlain(v)) return !isStream(v);
+    for (const key of Object.keys(v)) if (!visit(v[key])) return false;
+    return true;
+  };
+  return visit(value);
+}

@@ -1,0 +1,297 @@
+/**
+ * The executor: one control channel, one step at a time.
+ * @module
+ */
+import { createRequire } from 'node:module';
+import { Arena } from './arena.js';
+import { Channel } from './channel.js';
+import { evaluate } from './conditions.js';
+import { argumentsText, makeConsole } from './console.js';
+import { StepError, classify, describe, jsonSafe } from './errors.js';
+import { MAX_FRAME_SIZE, FrameSizeError } from './frames.js';
+import { Input } from './lazy.js';
+import { exitNow } from './libc.js';
+import { toTable } from './result.js';
+import { Segments } from './segments.js';
+import { installStructuredClone } from './clone.js';
+
+const VERSION = 1;
+const FD_VARIABLE = 'MILLRACE_CONTROL_FD';
+const { version: RELEASE } = createRequire(import.meta.url)('../package.json');
+/** How long a cancelled function may take to end by itself, in ms. */
+const CANCEL_GRACE = 200;
+
+/** The descriptor that the supervisor left, or an error that says what is missing. */
+function controlDescriptor() {
+  const value = process.env[FD_VARIABLE];
+  if (value === undefined) {
+    throw new Error(`${FD_VARIABLE} is not set: an executor is started by a millrace supervisor, not by hand; name it in a workflow file and use \`millrace run\``);
+  }
+  if (!/^\d+$/.test(value) || Number(value) < 3) throw new Error(`${FD_VARIABLE}=${JSON.stringify(value)} is not a descriptor's number`);
+  // The user's own children must not mistake it for theirs.
+  delete process.env[FD_VARIABLE];
+  return Number(value);
+}
+
+/**
+ * Runs this process as an executor until the supervisor hangs up.
+ * @param {Record<string, (state: any, ctx: Context) => any>} [functions] what steps of kind "function" may name
+ */
+export function main(functions = {}) {
+  for (const [name, fn] of Object.entries(functions)) {
+    if (typeof fn !== 'function') throw new TypeError(`${name} is not a function`);
+  }
+  new Executor(controlDescriptor(), functions);
+}
+
+/**
+ * @typedef {object} Context what a function gets beside the state
+ * @property {string} step the step's id
+ * @property {string} run the run's id
+ * @property {number} attempt counts from 1
+ * @property {string} upstream the id of the step that the state comes from
+ * @property {AbortSignal} signal aborted when the step is cancelled
+ * @property {Console} console logs of this step
+ */
+
+class Executor {
+  #channel;
+  #functions;
+  #welcome = null;
+  #segments;
+  #arena;
+  /** @type {Map<bigint, Promise<(state: any, ctx: Context, log: any) => any>>} */
+  #codes = new Map();
+  /** @type {{id: bigint, started: bigint, abort: AbortController, answered: boolean, usesSignal: boolean} | null} */
+  #current = null;
+  #jobConsole = makeConsole((level, message) => this.#log(level, 'job', message));
+  #stopping = false;
+  #exiting = false;
+
+  constructor(fd, functions) {
+    this.#functions = functions;
+    this.#channel = new Channel(fd, {
+      onMessage: (envelope, file) => this.#receive(envelope, file),
+      onEnd: (error) => this.#end(error),
+    });
+    this.#guardProcess();
+    installStructuredClone();
+    this.#channel.send({
+      message: {
+        type: 'hello',
+        minVersion: VERSION,
+        maxVersion: VERSION,
+        pid: process.pid,
+        language: 'node',
+        release: RELEASE,
+        capabilities: ['conditions'],
+        functions: Object.keys(functions),
+      },
+    });
+  }
+
+  /** The channel is gone: nothing that this process does matters any more. */
+  #end(error) {
+    if (error.name !== 'HangUpError') process.stderr.write(`millrace-node-worker: ${error.message}\n`);
+    exitNow(error.name === 'HangUpError' ? 0 : 1);
+  }
+
+  #guardProcess() {
+    // A terminal's Ctrl-C goes to the whole group; the supervisor cancels.
+    process.on('SIGINT', () => {});
+    process.on('exit', (code) => {
+      if (this.#exiting) return;
+      this.#exiting = true;
+      this.#fail(new StepError('crash', 'ExitError', `Process exited with code: ${code}`, { code }));
+    });
+    const uncaught = (error, origin) => {
+      this.#exiting = true;
+      const settled = classify(error);
+      const name = error instanceof StepError ? error.name : 'ExecutionError';
+      const stack = typeof error?.stack === 'string' ? error.stack : undefined;
+      this.#fail(new StepError('crash', name, describe(error), { ...settled.details, uncaught: origin, stack }));
+      if (!this.#current) process.stderr.write(`millrace-node-worker: ${origin}: ${stack ?? describe(error)}\n`);
+      // Code of the user's may still be running in here: no other step can.
+      exitNow(1);
+    };
+    process.on('uncaughtException', uncaught);
+    process.on('unhandledRejection', (reason) => uncaught(reason, 'unhandledRejection'));
+    globalThis.console = Object.assign(Object.create(globalThis.console), makeConsole((level, message) => this.#log(level, 'adaptor', message)));
+  }
+
+  #receive({ id, message, table }, file) {
+    if (!this.#welcome) return this.#greeted(message);
+    if (file >= 0 && message.type !== 'attach') throw new Error(`${message.type} brings a descriptor`);
+    switch (message.type) {
+      case 'attach':
+        return this.#segments.attach(message.segment, message.size, file);
+      case 'detach':
+        return this.#segments.detach(message.segments);
+      case 'release':
+        return this.#arena.release(message.blocks);
+      case 'prepare':
+        return this.#prepare(message);
+      case 'execute':
+        return void this.#execute(id, message, table);
+      case 'cancel':
+        return this.#cancel(id, message.reason);
+      case 'ping':
+        return this.#channel.send({ id, message: { type: 'pong' } });
+      case 'pong':
+        return undefined;
+      case 'shutdown':
+        this.#stopping = true;
+        return this.#stopIfIdle();
+      default:
+        throw new Error(`${message.type} is not for an executor`);
+    }
+  }
+
+  #greeted(message) {
+    if (message.type === 'fail') throw new Error(`refused: ${message.name}: ${message.message}`);
+    if (message.type !== 'welcome') throw new Error(`${message.type} came before the welcome`);
+    if (message.version !== VERSION) throw new Error(`the supervisor speaks protocol version ${message.version}, this worker ${VERSION}: upgrade the older of the two`);
+    this.#welcome = { ...message, dropKeys: new Set(message.dropKeys) };
+    this.#arena = new Arena({
+      executor: message.executor,
+      retainBytes: Number(message.retainBytes),
+      announce: (s) => this.#channel.send({ message: { type: 'attach', segment: s.id, size: BigInt(s.size) } }, s.fd),
+      drop: (segments) => this.#channel.send({ message: { type: 'detach', segments } }),
+    });
+    this.#segments = new Segments(this.#arena);
+    if (message.prefaultBytes > 0n) setImmediate(() => this.#arena.prefault(Number(message.prefaultBytes)));
+  }
+
+  /** Compiling starts at once; what goes wrong is the answer to the first execute. */
+  #prepare({ code, kind, spec }) {
+    const prepared = this.#load(kind, spec);
+    prepared.catch(() => {});
+    this.#codes.set(code, prepared);
+  }
+
+  async #load(kind, specText) {
+    const spec = JSON.parse(specText);
+    switch (kind) {
+      case 'function': {
+        const fn = Object.hasOwn(this.#functions, spec.function) ? this.#functions[spec.function] : undefined;
+        if (!fn) throw new StepError('crash', 'ValidationError', `this worker has no function ${JSON.stringify(spec.function)}; it has: ${Object.keys(this.#functions).join(', ') || 'none'}`);
+        return (state, ctx) => fn(state, ctx);
+      }
+      case 'javascript': {
+        // Not loaded by workers that have functions only.
+        const { Job } = await import('./job.js');
+        const job = await Job.prepare(spec, { console: this.#jobConsole });
+        return (state, _ctx, log) => job.run(state, log);
+      }
+      default:
+        throw new StepError('exception', 'ValidationError', `this worker does not run steps of kind ${JSON.stringify(kind)}`);
+    }
+  }
+
+  async #execute(id, message, table) {
+    if (this.#current) throw new Error('execute while another is under way');
+    const current = { id, started: process.hrtime.bigint(), abort: new AbortController(), answered: false };
+    this.#current = current;
+    this.#arena.limit = Number(message.budget);
+    try {
+      const code = this.#codes.get(message.code);
+      if (!code) throw new StepError('exception', 'ExecutionError', `code ${message.code} was never prepared`);
+      const run = await code;
+      const input = new Input(table, this.#segments);
+      const context = {
+        step: message.step,
+        run: message.run,
+        attempt: message.attempt,
+        upstream: message.upstream,
+        signal: current.abort.signal,
+        console: this.#jobConsole,
+      };
+      const log = { warn: (text) => this.#log('warn', 'runtime', argumentsText([text])) };
+      if (current.abort.signal.aborted) throw cancelled(current);
+      current.started = process.hrtime.bigint();
+      const result = await run(input.state, context, log);
+      const finished = process.hrtime.bigint();
+      if (!current.answered) this.#done(current, { result, input, finished, message });
+    } catch (error) {
+      this.#fail(this.#classified(error, current), current);
+    } finally {
+      this.#current = null;
+      this.#stopIfIdle();
+    }
+  }
+
+  #classified(error, current) {
+    if (current.abort.signal.aborted && !(error instanceof StepError)) return cancelled(current);
+    if (error instanceof StepError) return error;
+    return classify(error, { stack: typeof error?.stack === 'string' ? error.stack : undefined });
+  }
+
+  #done(current, { result, input, finished, message }) {
+    try {
+      const out = toTable(result, { input, arena: this.#arena, segments: this.#segments, dropKeys: this.#welcome.dropKeys });
+      const verdicts = evaluate(message.conditions, message.step, out, this.#segments);
+      const blocks = this.#arena.publish();
+      this.#channel.send({
+        id: current.id,
+        table: out.table,
+        message: {
+          type: 'done',
+          started: current.started,
+          finished,
+          blocks,
+          decoded: BigInt(input.decoded),
+          encoded: BigInt(out.encoded),
+          verdicts,
+        },
+      });
+      current.answered = true;
+    } catch (error) {
+      this.#arena.abort();
+      if (error instanceof FrameSizeError) throw new StepError('kill', 'StateTooLargeError', error.message, { size: error.size, limit: error.limit });
+      throw error;
+    }
+  }
+
+  /** Answers the request under way, once. */
+  #fail(error, current = this.#current) {
+    if (!current || current.answered) return;
+    current.answered = true;
+    const message = { type: 'fail', started: current.started, finished: process.hrtime.bigint(), severity: error.severity, name: error.name, message: cut(error.message, 64 << 10), details: detailsText(error.details) };
+    try {
+      this.#channel.send({ id: current.id, message });
+    } catch (failure) {
+      process.stderr.write(`millrace-node-worker: ${failure.message}\n`);
+    }
+  }
+
+  #cancel(id, reason) {
+    const current = this.#current;
+    if (current?.id !== id || current.abort.signal.aborted) return;
+    current.abort.abort(new Error(reason || 'cancelled'));
+    setTimeout(() => {
+      if (this.#current !== current) return;
+      // Its code cannot be stopped from here, and may do anything yet.
+      this.#fail(cancelled(current), current);
+      exitNow(0);
+    }, CANCEL_GRACE);
+  }
+
+  #log(level, source, message) {
+    if (!this.#current || this.#current.answered) return;
+    this.#channel.send({ id: this.#current.id, message: { type: 'log', time: BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)), level, source, message, structured: true } });
+  }
+
+  #stopIfIdle() {
+    if (!this.#stopping || this.#current) return;
+    exitNow(0);
+  }
+}
+
+const cancelled = (current) => new StepError('cancel', 'CancelError', current.abort.signal.reason?.message ?? 'cancelled');
+const cut = (text, limit) => (text.length > limit ? `${text.slice(0, limit)}…` : text);
+
+function detailsText(details) {
+  if (!details || Object.values(details).every((v) => v === undefined)) return '';
+  const text = JSON.stringify(jsonSafe(details));
+  return text.length <= MAX_FRAME_SIZE / 16 ? text : JSON.stringify({ note: `${text.length} characters of details were left out`, pos: jsonSafe(details.pos) });
+}

@@ -1,0 +1,163 @@
+/**
+ * Frames: a fixed header, a message's head, and the rows of a state's table.
+ *
+ * @typedef {{segment: bigint, offset: bigint, length: bigint, encoding: number, flags: number}} Ref
+ * @typedef {{key: string, spans: Ref[]}} Row
+ * @typedef {{kind: number, rows: Row[]}} Table
+ * @typedef {{id: bigint, message: {type: string, [field: string]: any}, table: Table, files: number}} Envelope
+ * @module
+ */
+import { ProtocolError, Reader, Writer } from './wire.js';
+import { codeOf, formOf, readHead, writeHead } from './messages.js';
+
+export const HEADER_SIZE = 24;
+export const REF_SIZE = 32;
+/** The largest frame either side may send, header included. */
+export const MAX_FRAME_SIZE = 8 << 20;
+
+/** What a table's rows are. */
+export const Kind = Object.freeze({ ABSENT: 0, OBJECT: 1, VALUE: 2 });
+/** How the bytes of a reference are to be read. */
+export const Encoding = Object.freeze({ JSON: 1, ARROW_STREAM: 2, RAW: 3 });
+
+/** @type {Table} */
+export const NO_TABLE = Object.freeze({ kind: Kind.ABSENT, rows: Object.freeze([]) });
+
+/** A frame of this side's that passes the limit; the channel stays usable. */
+export class FrameSizeError extends Error {
+  name = 'FrameSizeError';
+  constructor(size) {
+    super(
+      `frame of ${size} bytes is over the limit of ${MAX_FRAME_SIZE}: a state has too many top-level keys or spans; nest keys under one`,
+    );
+    this.size = size;
+    this.limit = MAX_FRAME_SIZE;
+  }
+}
+
+/**
+ * Writes one frame.
+ * @param {{id?: bigint, message: {type: string}, table?: Table, files?: number}} envelope
+ * @param {Writer} [w] reused between frames; the bytes returned are valid until its next use
+ * @returns {Uint8Array}
+ */
+export function encodeFrame({ id = 0n, message, table = NO_TABLE, files = 0 }, w = new Writer()) {
+  w.reset();
+  const code = codeOf(message.type);
+  for (let i = 0; i < 3; i++) w.u64(0n);
+  writeHead(w, message);
+  const headSize = w.length - HEADER_SIZE;
+  w.pad();
+  for (const row of table.rows) writeRow(w, row);
+  if (w.length > MAX_FRAME_SIZE) throw new FrameSizeError(w.length);
+  const h = w.view;
+  h.setUint32(0, w.length, true);
+  h.setUint8(4, code);
+  h.setUint8(5, table.kind);
+  h.setUint8(6, files);
+  h.setBigUint64(8, id, true);
+  h.setUint32(16, headSize, true);
+  h.setUint32(20, table.rows.length, true);
+  return w.bytes;
+}
+
+const encoder = new TextEncoder();
+
+function writeRow(w, row) {
+  const key = encoder.encode(row.key);
+  w.u32(key.length);
+  w.u32(row.spans.length);
+  w.raw(key);
+  w.pad();
+  for (const ref of row.spans) {
+    w.u64(ref.segment);
+    w.u64(ref.offset);
+    w.u64(ref.length);
+    w.u8(ref.encoding);
+    w.u8(0);
+    w.u16(ref.flags);
+    w.u32(0);
+  }
+}
+
+/**
+ * Reads and checks a header: the only place that looks at a peer's size.
+ * @param {Uint8Array} bytes at least HEADER_SIZE of them
+ */
+export function parseHeader(bytes) {
+  const v = new DataView(bytes.buffer, bytes.byteOffset, HEADER_SIZE);
+  const h = {
+    size: v.getUint32(0, true),
+    type: v.getUint8(4),
+    tableKind: v.getUint8(5),
+    files: v.getUint8(6),
+    id: v.getBigUint64(8, true),
+    headSize: v.getUint32(16, true),
+    rowCount: v.getUint32(20, true),
+  };
+  if (h.size < HEADER_SIZE) throw new ProtocolError(`frame size ${h.size} is below the header's ${HEADER_SIZE}`);
+  if (h.size > MAX_FRAME_SIZE) throw new ProtocolError(`frame of ${h.size} bytes is over the limit of ${MAX_FRAME_SIZE}`);
+  if (h.size % 8 !== 0) throw new ProtocolError(`frame size ${h.size} is not a multiple of 8`);
+  if (h.headSize > h.size - HEADER_SIZE) throw new ProtocolError(`head of ${h.headSize} bytes in a frame of ${h.size}`);
+  if (h.files > 1) throw new ProtocolError(`${h.files} descriptors declared, at most 1 allowed`);
+  if (h.tableKind > Kind.VALUE) throw new ProtocolError(`unknown table kind ${h.tableKind}`);
+  if (v.getUint8(7) !== 0) throw new ProtocolError(`reserved byte is ${v.getUint8(7)}`);
+  return h;
+}
+
+/**
+ * Parses one whole frame. The envelope shares nothing with the bytes.
+ * @param {Uint8Array} bytes
+ * @returns {Envelope}
+ */
+export function parseFrame(bytes) {
+  if (bytes.length < HEADER_SIZE) throw new ProtocolError(`frame of ${bytes.length} bytes, the header alone has ${HEADER_SIZE}`);
+  const h = parseHeader(bytes);
+  if (h.size !== bytes.length) throw new ProtocolError(`frame says ${h.size} bytes, ${bytes.length} are there`);
+  const form = formOf(h.type);
+  const headEnd = HEADER_SIZE + h.headSize;
+  const message = readHead(new Reader(bytes, HEADER_SIZE, headEnd, form.name), form);
+  const r = new Reader(bytes, headEnd, bytes.length, `${form.name}: table`);
+  r.align();
+  const table = readTable(r, h.tableKind, h.rowCount);
+  if (r.left !== 0) throw r.fail(`${r.left} bytes after the table`);
+  return { id: h.id, message, table, files: h.files };
+}
+
+function readTable(r, kind, rowCount) {
+  if (kind === Kind.ABSENT && rowCount !== 0) throw r.fail(`${rowCount} rows in a message without a state`);
+  if (kind === Kind.VALUE && rowCount !== 1) throw r.fail(`a bare value has 1 row, not ${rowCount}`);
+  if (rowCount * 8 > r.left) throw r.fail(`${rowCount} rows in ${r.left} bytes`);
+  if (rowCount === 0) return { kind, rows: [] };
+  const rows = new Array(rowCount);
+  const keys = new Set();
+  for (let i = 0; i < rowCount; i++) {
+    const keySize = r.u32();
+    const spanCount = r.u32();
+    const key = r.text(keySize);
+    r.align();
+    if (spanCount * REF_SIZE > r.left) throw r.fail(`row ${JSON.stringify(key)}: ${spanCount} spans in ${r.left} bytes`);
+    if (spanCount === 0) throw r.fail(`row ${JSON.stringify(key)} has no spans`);
+    const spans = new Array(spanCount);
+    for (let j = 0; j < spanCount; j++) spans[j] = readRef(r);
+    if (spans.some((s) => s.encoding !== spans[0].encoding)) throw r.fail(`row ${JSON.stringify(key)} mixes encodings`);
+    if (keys.has(key)) throw r.fail(`key ${JSON.stringify(key)} twice`);
+    keys.add(key);
+    rows[i] = { key, spans };
+  }
+  if (kind === Kind.VALUE && rows[0].key !== '') throw r.fail(`a bare value has the key ${JSON.stringify(rows[0].key)}`);
+  return { kind, rows };
+}
+
+const END = 1n << 64n;
+
+function readRef(r) {
+  const ref = { segment: r.u64(), offset: r.u64(), length: r.u64(), encoding: r.u8(), flags: 0 };
+  const zero = r.u8();
+  ref.flags = r.u16();
+  const zeros = r.u32();
+  if (ref.encoding < Encoding.JSON || ref.encoding > Encoding.RAW) throw r.fail(`unknown encoding ${ref.encoding}`);
+  if (ref.offset + ref.length >= END) throw r.fail(`reference at ${ref.offset} with ${ref.length} bytes ends past 2^64`);
+  if (zero !== 0 || zeros !== 0) throw r.fail('reserved bytes of a reference are not zero');
+  return ref;
+}

@@ -1,0 +1,12 @@
+/**
+ * `@millrace/worker`: JavaScript steps for millrace. A worker program
+ * registers functions and calls main:
+ *
+ *     import { main } from '@millrace/worker';
+ *     main({ double: async (state) => ({ ...state, n: state.n * 2 }) });
+ *
+ * @module
+ */
+export { main } from './executor.js';
+export { StepError } from './errors.js';
+export { compile } from './compile.js';

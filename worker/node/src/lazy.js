@@ -1,0 +1,288 @@
+/**
+ * A state whose top-level keys decode when they are first touched.
+ *
+ * `state` itself is an ordinary object, so `in`, `delete`, spread,
+ * `Object.keys`, destructuring and assignment are simply those of the
+ * language. What stands in it depends on the row:
+ *
+ * - a row below LAZY_SIZE is decoded at once: that costs less than anything
+ *   that would avoid it;
+ * - an array or object is a stand-in: a Proxy over an empty array or object
+ *   which fills itself from the mapping when it is first looked into, and has
+ *   no traps from then on. Spreading a state copies the stand-ins, decoding
+ *   nothing; the value of a key is one and the same object however it is
+ *   reached;
+ * - a long string, or bytes, cannot have a stand-in and is an accessor.
+ *
+ * Every value remembers the row it came from (its origin), so that a result
+ * may carry it anywhere and still be passed on by reference.
+ * @module
+ */
+import { inspect } from 'node:util';
+import { Encoding, Kind } from './frames.js';
+import { MAX_TEXT } from './segments.js';
+import { StepError } from './errors.js';
+
+/** Rows of fewer bytes decode at once. Measured: see "Figures" in README.md. */
+export const LAZY_SIZE = 1024;
+
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
+const peeked = Buffer.from(new ArrayBuffer(LAZY_SIZE));
+
+/**
+ * Where a value came from.
+ * @typedef {object} Origin
+ * @property {Input} input
+ * @property {import('./frames.js').Row} row
+ * @property {number} size bytes of the row
+ * @property {'small' | 'lazy' | 'text' | 'bytes'} form
+ * @property {boolean} decoded
+ * @property {any} value what the row decoded to; a lazy one's target
+ * @property {string} [text] a small row's JSON text
+ * @property {LazyHandler} [handler]
+ */
+
+/** Stand-ins, from any input, to their origins; small containers too. */
+const origins = new WeakMap();
+
+/** @returns {Origin | undefined} the origin of an object or array */
+export const originOf = (value) => origins.get(value);
+
+/**
+ * Set while a result is encoded: what `toJSON` of a stand-in is, when the
+ * stand-in sits deep inside another value.
+ * @type {((origin: Origin) => (() => unknown)) | null}
+ */
+let toJSONHook = null;
+
+/** Runs fn with stand-ins answering `toJSON` by the hook. */
+export function whileEncoding(input, hook, fn) {
+  const before = toJSONHook;
+  toJSONHook = hook;
+  for (const { handler } of input.lazies) if (handler.filled) handler.get = filledGet;
+  try {
+    return fn();
+  } finally {
+    toJSONHook = before;
+    for (const { handler } of input.lazies) if (handler.filled) delete handler.get;
+  }
+}
+
+function filledGet(target, key, receiver) {
+  const value = Reflect.get(target, key, receiver);
+  return key === 'toJSON' && value === undefined && toJSONHook ? toJSONHook(this.origin) : value;
+}
+
+/** The traps of a stand-in: each fills it first. */
+class LazyHandler {
+  origin;
+  filled = false;
+  constructor(origin) {
+    this.origin = origin;
+  }
+}
+for (const trap of Object.getOwnPropertyNames(Reflect)) {
+  Object.defineProperty(LazyHandler.prototype, trap, {
+    configurable: true,
+    writable: true,
+    value(target, ...args) {
+      fill(this.origin);
+      return Reflect[trap](target, ...args);
+    },
+  });
+}
+Object.defineProperty(LazyHandler.prototype, 'get', {
+  configurable: true,
+  writable: true,
+  value(target, key, receiver) {
+    if (key === 'toJSON' && toJSONHook) return toJSONHook(this.origin);
+    fill(this.origin);
+    return Reflect.get(target, key, receiver);
+  },
+});
+
+function fill(origin) {
+  const { handler, value: target, input, row } = origin;
+  if (handler.filled) return;
+  const parsed = input.parse(row, origin.size);
+  delete target[inspect.custom];
+  if (Array.isArray(target)) {
+    for (let i = 0; i < parsed.length; i += 10_000) target.push(...parsed.slice(i, i + 10_000));
+  } else {
+    for (const key of Object.keys(parsed)) put(target, key, parsed[key]);
+  }
+  handler.filled = true;
+  origin.decoded = true;
+  Object.setPrototypeOf(handler, null);
+}
+
+/** Like target[key] = value, but for "__proto__" too. */
+export function put(target, key, value) {
+  if (key === '__proto__') Object.defineProperty(target, key, { value, enumerable: true, configurable: true, writable: true });
+  else target[key] = value;
+}
+
+const rowSize = (row) => row.spans.reduce((n, span) => n + Number(span.length), 0);
+
+/** One execution's input. */
+export class Input {
+  #segments;
+  /** Bytes of the values decoded so far. */
+  decoded = 0;
+  /** @type {Origin[]} every stand-in */
+  lazies = [];
+  /** @type {Map<string, Origin>} every row, by key */
+  byKey = new Map();
+  /** What the step's code gets: an object, or whatever a bare value was. */
+  state;
+
+  /**
+   * @param {import('./frames.js').Table} table
+   * @param {import('./segments.js').Segments} segments
+   */
+  constructor(table, segments) {
+    this.#segments = segments;
+    if (table.kind === Kind.OBJECT) {
+      this.state = {};
+      for (const row of table.rows) this.#enter(this.state, row);
+    } else if (table.kind === Kind.VALUE) {
+      const holder = {};
+      this.#enter(holder, table.rows[0]);
+      this.state = holder[''];
+    }
+  }
+
+  #enter(state, row) {
+    const origin = { input: this, row, size: rowSize(row), form: 'small', decoded: false, value: undefined };
+    this.byKey.set(row.key, origin);
+    if (row.spans[0].encoding !== Encoding.JSON) return this.#accessor(state, origin, 'bytes');
+    if (origin.size < LAZY_SIZE) return put(state, row.key, this.#small(origin));
+    switch (this.#firstByte(row)) {
+      case 0x5b: // [
+        return put(state, row.key, this.#standIn(origin, []));
+      case 0x7b: // {
+        return put(state, row.key, this.#standIn(origin, {}));
+      default:
+        return this.#accessor(state, origin, 'text');
+    }
+  }
+
+  #firstByte(row) {
+    for (const span of row.spans) {
+      const n = this.#segments.peek(span, peeked);
+      for (let i = 0; i < n; i++) if (peeked[i] > 0x20) return peeked[i];
+      if (n > 0) return 0;
+    }
+    return 0;
+  }
+
+  #small(origin) {
+    let text = '';
+    if (origin.row.spans.length === 1) {
+      text = peeked.utf8Slice(0, this.#segments.peek(origin.row.spans[0], peeked));
+      this.decoded += origin.size;
+    } else {
+      text = this.text(origin.row, origin.size);
+    }
+    origin.text = text;
+    origin.value = parse(text, origin.row.key);
+    origin.decoded = true;
+    if (origin.value !== null && typeof origin.value === 'object') origins.set(origin.value, origin);
+    return origin.value;
+  }
+
+  #standIn(origin, target) {
+    origin.form = 'lazy';
+    origin.value = target;
+    origin.handler = new LazyHandler(origin);
+    // Node.js looks at the target of a proxy without asking it.
+    Object.defineProperty(target, inspect.custom, {
+      configurable: true,
+      value(depth, options, show) {
+        fill(origin);
+        return show(target, options);
+      },
+    });
+    const proxy = new Proxy(target, origin.handler);
+    origins.set(proxy, origin);
+    this.lazies.push(origin);
+    return proxy;
+  }
+
+  #accessor(state, origin, form) {
+    origin.form = form;
+    const { row, size } = origin;
+    const get = () => {
+      if (!origin.decoded) {
+        origin.value = form === 'bytes' ? this.#bytes(row, size) : this.parse(row, size);
+        origin.decoded = true;
+      }
+      return origin.value;
+    };
+    // A method's `this` is the state, or what inherits from it.
+    const set = function set(value) {
+      if (Object.isFrozen(this)) throw new TypeError(`Cannot assign to read only property '${row.key}' of object`);
+      Object.defineProperty(this, row.key, { value, enumerable: true, configurable: true, writable: true });
+    };
+    origin.get = get;
+    Object.defineProperty(state, row.key, { enumerable: true, configurable: true, get, set });
+  }
+
+  #bytes(row, size) {
+    this.decoded += size;
+    const bytes = Buffer.from(new ArrayBuffer(size));
+    let at = 0;
+    for (const span of row.spans) {
+      bytes.set(this.#segments.view(span), at);
+      at += Number(span.length);
+    }
+    return bytes;
+  }
+
+  /** Whether the bytes that a row decoded to are as they were. */
+  sameBytes({ row, value }) {
+    let at = 0;
+    return row.spans.every((span) => {
+      const n = Number(span.length);
+      const same = this.#segments.view(span).compare(value, at, at + n) === 0;
+      at += n;
+      return same;
+    });
+  }
+
+  /** A row's JSON text. */
+  text(row, size) {
+    if (size > MAX_TEXT) {
+      throw new StepError('kill', 'StateTooLargeError', `state.${row.key} has ${size} bytes; JavaScript's engine cannot hold a text longer than ${MAX_TEXT}: pass it on untouched, or split it over several keys`, {
+        key: row.key,
+        size,
+        limit: MAX_TEXT,
+      });
+    }
+    this.decoded += size;
+    if (row.spans.length === 1) return utf8.decode(this.#segments.view(row.spans[0]));
+    const pieces = row.spans.map((span) => utf8.decode(this.#segments.view(span), { stream: true }));
+    pieces.push(utf8.decode());
+    return pieces.join('');
+  }
+
+  /** A row's value, decoded afresh. */
+  parse(row, size) {
+    return parse(this.text(row, size), row.key);
+  }
+
+  /** Whether the state's property is an accessor of ours that nobody read. */
+  untouchedAccessor(state, key) {
+    const origin = this.byKey.get(key);
+    if (!origin?.get || origin.decoded) return undefined;
+    return Object.getOwnPropertyDescriptor(state, key)?.get === origin.get ? origin : undefined;
+  }
+}
+
+function parse(text, key) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new StepError('exception', 'DataClipError', `state.${key} is not valid JSON: ${error.message}`, { key });
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * The messages of the control channel and the form of their heads. Each is a
+ * plain object with a `type`; the fields stand in the order of the protocol.
+ * @module
+ */
+import { ProtocolError } from './wire.js';
+
+const u8 = { write: (w, v) => w.u8(v), read: (r) => r.u8() };
+const u16 = { write: (w, v) => w.u16(v), read: (r) => r.u16() };
+const u32 = { write: (w, v) => w.u32(v), read: (r) => r.u32() };
+const u64 = { write: (w, v) => w.u64(v), read: (r) => r.u64() };
+const str = { write: (w, v) => w.str(v), read: (r) => r.str() };
+const strs = { write: (w, v) => w.strs(v), read: (r) => r.strs() };
+const bool = { write: (w, v) => w.u8(v ? 1 : 0), read: (r) => r.u8() !== 0 };
+
+function list(itemSize, fields) {
+  const names = Object.keys(fields);
+  return {
+    write(w, items) {
+      w.u32(items.length);
+      for (const item of items) for (const name of names) fields[name].write(w, item[name]);
+    },
+    read: (r) =>
+      r.list(itemSize, () => {
+        const item = {};
+        for (const name of names) item[name] = fields[name].read(r);
+        return item;
+      }),
+  };
+}
+
+const ids = {
+  write(w, items) {
+    w.u32(items.length);
+    for (const id of items) w.u64(id);
+  },
+  read: (r) => r.list(8, () => r.u64()),
+};
+const blocks = list(24, { segment: u64, offset: u64, length: u64 });
+const verdicts = list(5, { taken: bool, error: str });
+
+/** Name → { code, fields, empty }: `fields` in wire order. */
+export const MESSAGES = {
+  hello: [1, { minVersion: u16, maxVersion: u16, pid: u32, language: str, release: str, capabilities: strs, functions: strs }],
+  welcome: [2, { version: u16, executor: u32, capabilities: strs, ringSize: u32, retainBytes: u64, prefaultBytes: u64, dropKeys: strs }],
+  attach: [3, { segment: u64, size: u64 }],
+  detach: [4, { segments: ids }],
+  release: [5, { blocks }],
+  prepare: [6, { code: u64, kind: str, spec: str }],
+  execute: [7, { code: u64, run: str, step: str, attempt: u32, timeout: u64, memoryLimit: u64, budget: u64, upstream: str, conditions: strs }],
+  done: [8, { started: u64, finished: u64, blocks, decoded: u64, encoded: u64, verdicts }],
+  fail: [9, { started: u64, finished: u64, severity: str, name: str, message: str, details: str }],
+  cancel: [10, { reason: str }],
+  log: [11, { time: u64, level: str, source: str, message: str, structured: bool }],
+  ping: [12, {}],
+  pong: [13, {}],
+  shutdown: [14, {}],
+  doorbell: [15, {}],
+  'from-socket': [16, {}],
+};
+
+const zero = new Map([[u8, 0], [u16, 0], [u32, 0], [u64, 0n], [str, ''], [bool, false]]);
+const byCode = new Map();
+const byName = new Map();
+for (const [name, [code, fields]] of Object.entries(MESSAGES)) {
+  const form = { name, code, fields: Object.entries(fields) };
+  byCode.set(code, form);
+  byName.set(name, form);
+}
+
+/** The form of a frame type's number. */
+export function formOf(code) {
+  const form = byCode.get(code);
+  if (!form) throw new ProtocolError(`unknown frame type ${code}`);
+  return form;
+}
+
+/** A type's number; a name that is not in the protocol is this side's mistake. */
+export function codeOf(name) {
+  const form = byName.get(name);
+  if (!form) throw new TypeError(`no message is called ${JSON.stringify(name)}`);
+  return form.code;
+}
+
+/** Writes a message's head; fields it does not have are zero or empty. */
+export function writeHead(w, message) {
+  for (const [name, kind] of byName.get(message.type).fields) {
+    kind.write(w, message[name] ?? zero.get(kind) ?? []);
+  }
+}
+
+/** Reads a head. Bytes left after it are a newer peer's fields and are ignored. */
+export function readHead(r, form) {
+  const message = { type: form.name };
+  for (const [name, kind] of form.fields) message[name] = kind.read(r);
+  return message;
+}

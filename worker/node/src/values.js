@@ -1,0 +1,36 @@
+/**
+ * What kinds of value there are, across realms: a job's objects come from
+ * another realm's `Object` and are no instances of this one's.
+ * @module
+ */
+
+/** What a stream is shown as outside. */
+export const STREAM_TEXT = '[stream]';
+
+/** An object literal, of whichever realm. */
+export function isPlain(value) {
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** A stream of Node.js or of the web. */
+export function isStream(value) {
+  if (Array.isArray(value) || isPlain(value)) return false;
+  return typeof value.pipe === 'function' || typeof value.pipeTo === 'function' || typeof value.getWriter === 'function';
+}
+
+const BOXED = new Set(['[object Number]', '[object String]', '[object Boolean]', '[object BigInt]']);
+
+/** A number, text or boolean in an object: JSON.stringify takes it for what it boxes. */
+export const isBoxed = (value) => BOXED.has(Object.prototype.toString.call(value)) && !isPlain(value);
+
+/**
+ * Whether an object has a JSON form worth passing on: not so a Map, a Set, a
+ * Promise, an Error without members, or an instance with private state only.
+ * JSON.stringify writes `{}` for them.
+ */
+export function hasJSONForm(value) {
+  if (Array.isArray(value) || isPlain(value) || isBoxed(value) || ArrayBuffer.isView(value)) return true;
+  for (const key in value) if (Object.hasOwn(value, key)) return true;
+  return false;
+}
