@@ -21,7 +21,7 @@ type Document struct {
 	state *State
 	table ipc.Table
 	row   int // the next one
-	value *spanReader
+	value *Reader
 	plain bool   // value is JSON: no base64
 	rest  []byte // Read's
 	end   bool
@@ -89,7 +89,7 @@ func (d *Document) next() ([]byte, error) {
 		if d.plain = r.Encoding() == JSON; !d.plain {
 			head = append(head, `{"@encoding":"`+r.Encoding().String()+`","base64":"`...)
 		}
-		d.value = &spanReader{state: d.state, key: r.Key, spans: r.Spans}
+		d.value = &Reader{state: d.state, key: r.Key, spans: r.Spans}
 		d.row++
 		return head, nil
 	}
@@ -108,15 +108,11 @@ func (d *Document) next() ([]byte, error) {
 
 func (d *Document) nextOfValue() ([]byte, error) {
 	if d.plain {
-		if err := d.value.next(); err == io.EOF {
-			d.value = nil
-			return nil, nil
-		} else if err != nil {
-			return nil, err
+		p, err := d.value.Next()
+		if err == io.EOF {
+			d.value, err = nil, nil
 		}
-		p := d.value.rest
-		d.value.rest = nil
-		return p, nil
+		return p, err
 	}
 	raw := make([]byte, base64Piece)
 	n, err := io.ReadFull(d.value, raw)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"unicode/utf8"
@@ -147,13 +148,28 @@ func (s *step) classify(err, ended error, reason string) *Error {
 // are without that.
 func (s *step) tooLarge(err error, limit *shm.LimitError) *Error {
 	used, most := max(limit.Used-s.heldOnce, 0), max(limit.Limit-s.heldOnce, 0)
-	details := map[string]any{"size": limit.Size, "used": used, "limit": most}
-	what := "the state"
+	name := ""
 	if key := (*KeyError)(nil); errors.As(err, &key) {
-		details["key"] = key.Key
-		what = fmt.Sprintf("key %q", key.Key)
+		name = key.Key
 	}
-	message := fmt.Sprintf("state too large: %s has at least %d bytes", what, limit.Size)
+	return budgetError(name, limit.Size, used, most, err)
+}
+
+// BudgetError is the error of a step that would write size bytes for a key, or
+// with "" for the whole state, and may not: for runners that watch a size
+// themselves.
+func (s *State) BudgetError(key string, size int64) error {
+	return budgetError(key, size, 0, int64(min(s.step.message.Budget, math.MaxInt64)), nil)
+}
+
+func budgetError(key string, size, used, most int64, err error) *Error {
+	details := map[string]any{"size": size, "used": used, "limit": most}
+	what := "the state"
+	if key != "" {
+		details["key"] = key
+		what = fmt.Sprintf("key %q", key)
+	}
+	message := fmt.Sprintf("state too large: %s has at least %d bytes", what, size)
 	if used > 0 {
 		message += fmt.Sprintf(" beside %d bytes of other values", used)
 	}

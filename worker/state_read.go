@@ -82,17 +82,17 @@ func (s *State) Raw(key string) ([]byte, error) {
 }
 
 // Reader returns a reader of a key's value as it is encoded, span after span,
-// without gathering them. It is also an io.WriterTo. A missing key is an error
-// of the first Read. It is valid until the function returns.
-func (s *State) Reader(key string) io.Reader {
+// without gathering them. A missing key is an error of the first Read. It is
+// valid until the function returns.
+func (s *State) Reader(key string) *Reader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i, err := s.lookup(key)
 	if err != nil {
-		return &spanReader{err: err}
+		return &Reader{err: err}
 	}
 	s.markRead(i)
-	return &spanReader{state: s, key: key, spans: s.table.Rows[i].Spans}
+	return &Reader{state: s, key: key, spans: s.table.Rows[i].Spans}
 }
 
 // markRead keeps a block that this step wrote until the step is over, because
@@ -105,8 +105,9 @@ func (s *State) markRead(row int) {
 
 func (s *State) bytes(ref shm.Ref) ([]byte, error) { return s.step.executor.segments.slice(ref) }
 
-// spanReader reads the spans of one value.
-type spanReader struct {
+// Reader reads one value. It is an io.Reader and an io.WriterTo, for one
+// goroutine.
+type Reader struct {
 	state *State
 	key   string
 	spans []shm.Ref // not begun yet
@@ -114,8 +115,19 @@ type spanReader struct {
 	err   error
 }
 
+// Next returns the next piece of the value in the mapping, never empty; io.EOF
+// at the end.
+func (r *Reader) Next() ([]byte, error) {
+	if err := r.next(); err != nil {
+		return nil, err
+	}
+	p := r.rest
+	r.rest = nil
+	return p, nil
+}
+
 // next makes rest the next bytes, or returns an error.
-func (r *spanReader) next() error {
+func (r *Reader) next() error {
 	for len(r.rest) == 0 {
 		if r.err == nil && len(r.spans) == 0 {
 			r.err = io.EOF
@@ -134,7 +146,7 @@ func (r *spanReader) next() error {
 }
 
 // Read implements io.Reader.
-func (r *spanReader) Read(p []byte) (int, error) {
+func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -148,7 +160,7 @@ func (r *spanReader) Read(p []byte) (int, error) {
 
 // WriteTo implements io.WriterTo: each span is one Write, straight from the
 // mapping.
-func (r *spanReader) WriteTo(w io.Writer) (int64, error) {
+func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for {
 		if err := r.next(); err != nil {
