@@ -222,8 +222,11 @@ func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n    ") }
 
 func (r *textReporter) summary(s *engine.Stats, result *engine.Result, written int64, out *outputFile) {
 	r.close()
-	if result.Err != nil && (!r.failed || !r.quiet) {
+	switch {
+	case result.Err != nil && !r.failed: // nothing has said why yet
 		r.line("%s %s after %s: %v", r.paint(red, "✗"), s.Status, duration(s.DurationUS), indent(result.Err.Error()))
+	case result.Err != nil && !r.quiet:
+		r.line("%s after %s", r.paint(red, string(s.Status)), duration(s.DurationUS))
 	}
 	if r.quiet {
 		return
