@@ -174,7 +174,9 @@ func (e *Engine) Close() error {
 	e.mu.Unlock()
 	e.stop(ErrClosed)
 	e.active.Wait()
-	return e.pool.Close()
+	err := e.pool.Close()
+	e.ledger.Wait()
+	return err
 }
 
 func newRunID() string {

@@ -272,7 +272,8 @@ func (a *Account) hold(pub shm.Block, refs int) error {
 }
 
 // Close ends the account: whatever it still holds is let go, so that a run
-// which ended badly leaves nothing behind.
+// which ended badly leaves nothing behind. It returns when the memory was given
+// back.
 func (a *Account) Close() error {
 	l := a.ledger
 	l.mu.Lock()
@@ -302,6 +303,7 @@ func (a *Account) Close() error {
 	for _, o := range owners {
 		o.wake()
 	}
+	l.Wait()
 	return a.arena.Close()
 }
 

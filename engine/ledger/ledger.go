@@ -20,6 +20,9 @@ type Ledger struct {
 	owners   map[*Owner]struct{}
 	bytes    uint64 // of all blocks
 	nextHost uint32
+
+	closing int        // segments whose memory is being given back
+	closed  *sync.Cond // on mu: closing has changed
 }
 
 // segment is one memfd and what is published in it.
@@ -41,7 +44,9 @@ type block struct {
 
 // New returns an empty ledger.
 func New() *Ledger {
-	return &Ledger{segments: make(map[shm.SegmentID]*segment), owners: make(map[*Owner]struct{})}
+	l := &Ledger{segments: make(map[shm.SegmentID]*segment), owners: make(map[*Owner]struct{})}
+	l.closed = sync.NewCond(&l.mu)
+	return l
 }
 
 // Bytes returns the length of all blocks of all accounts: the host's state in
@@ -119,8 +124,27 @@ func (l *Ledger) retire(s *segment) {
 	for reader := range s.readers {
 		reader.oweDetach(s.ID())
 	}
-	// Closing a descriptor that nobody reads cannot fail in a way that matters.
-	_ = s.Close()
+	// The last descriptor's close frees the pages, about a millisecond for 10 MB:
+	// not while somebody waits for the ledger, or for the next step. That it
+	// fails cannot matter to anybody: nobody reads this segment any more.
+	l.closing++
+	go func() {
+		_ = s.Close()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.closing--
+		l.closed.Broadcast()
+	}()
+}
+
+// Wait waits until the memory of all segments that are off the table was given
+// back.
+func (l *Ledger) Wait() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.closing > 0 {
+		l.closed.Wait()
+	}
 }
 
 // enterSegment adds a segment.
