@@ -67,7 +67,9 @@ func (t *segments) drop(id shm.SegmentID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s := t.readable[id]; s != nil {
-		_ = s.Close() // nothing hangs on it any more
+		// Unmapping takes a millisecond for 10 MB: not while the next step
+		// waits. Nothing hangs on whether it fails.
+		go func() { _ = s.Close() }()
 	}
 	delete(t.readable, id)
 	delete(t.own, id)
