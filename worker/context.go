@@ -144,8 +144,8 @@ func (c *stepContext) cancelFor(reason string) {
 
 // ended returns how the context ended before its step did, and the
 // supervisor's words for it.
-func (c *stepContext) ended() (error, string) {
+func (c *stepContext) ended() (reason string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err, c.reason
+	return c.reason, c.err
 }

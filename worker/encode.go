@@ -65,10 +65,13 @@ func (e *jsonEncoder) release() {
 	if e.block != nil {
 		e.block.Abort() // nothing after a Commit
 	}
+	if e.err != nil {
+		return // the json.Encoder would repeat the error for ever
+	}
 	if cap(e.buf) > maxIdleEncoder {
 		e.buf = nil
 	}
-	e.arena, e.block, e.buf, e.list, e.err = nil, nil, e.buf[:0], false, nil
+	e.arena, e.block, e.buf, e.list = nil, nil, e.buf[:0], false
 	jsonEncoders.Put(e)
 }
 

@@ -89,7 +89,7 @@ func (s *step) finish(leads *bool) {
 	if s.started == 0 {
 		s.started = s.finished
 	}
-	ended, reason := s.ctx.ended()
+	reason, ended := s.ctx.ended()
 	reply := &ipc.Envelope{ID: s.id}
 	var done ipc.Done
 	if s.err == nil {

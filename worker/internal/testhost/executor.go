@@ -50,7 +50,7 @@ func (w *World) Start(role string, options Options) *Executor {
 		w.t.Fatal(err)
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "MILLRACE_TEST_ROLE="+role, ipc.FDVariable+"=3")
+	cmd.Env = append(os.Environ(), "MILLRACE_TEST_ROLE="+role, ipc.FDVariable+"=3", "GORACE=atexit_sleep_ms=0")
 	cmd.Env = append(cmd.Env, options.Env...)
 	cmd.ExtraFiles = []*os.File{remote}
 	cmd.Stderr = os.Stderr
