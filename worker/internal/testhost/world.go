@@ -10,6 +10,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 
@@ -161,19 +163,26 @@ func (w *World) publish(x *Executor, blocks []shm.Block, t ipc.Table) error {
 	defer w.mu.Unlock()
 	for _, b := range blocks {
 		s := w.segments[b.Segment]
-		end, ok := b.End()
-		switch {
-		case s == nil || s.owner != x:
+		if s == nil || s.owner != x {
 			return fmt.Errorf("block %+v is in no segment of the executor's", b)
+		}
+		end, ok := b.End()
+		switch _, twice := s.blocks[b.Offset]; {
 		case b.Length == 0 || !ok || end > uint64(s.Size()):
 			return fmt.Errorf("block %+v is empty or outside of its segment", b)
-		}
-		for offset, length := range s.blocks {
-			if offset < end && b.Offset < offset+length {
-				return fmt.Errorf("block %+v overlaps %d+%d", b, offset, length)
-			}
+		case twice:
+			return fmt.Errorf("block %+v is published already", b)
 		}
 		s.blocks[b.Offset] = b.Length
+	}
+	for id, s := range w.segments {
+		at := uint64(0)
+		for _, offset := range slices.Sorted(maps.Keys(s.blocks)) {
+			if offset < at {
+				return fmt.Errorf("segment %d: the block at %d begins before %d, where another ends", id, offset, at)
+			}
+			at = offset + s.blocks[offset]
+		}
 	}
 	used := make(map[shm.Block]bool)
 	for _, row := range t.Rows {
@@ -200,6 +209,9 @@ func (w *World) find(r shm.Ref) (shm.Block, bool) {
 	s := w.segments[r.Segment]
 	if s == nil {
 		return shm.Block{}, false
+	}
+	if length, ok := s.blocks[r.Offset]; ok && length == r.Length {
+		return r.Block(), true
 	}
 	for offset, length := range s.blocks {
 		b := shm.Block{Segment: r.Segment, Offset: offset, Length: length}
