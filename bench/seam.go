@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/millrace/millrace/bench/measure"
 	"github.com/millrace/millrace/bench/workload"
 )
 
@@ -112,3 +113,50 @@ type PingSession interface {
 	// Close ends every process of the session and waits for them.
 	Close() error
 }
+
+// CPUCounter is a [Session] whose processes come and go, so that their CPU
+// cannot be read from outside.
+type CPUCounter interface {
+	// CPU returns the user and system time of all the session's processes so
+	// far, those that are gone included.
+	CPU(ctx context.Context) (time.Duration, error)
+}
+
+// FigureCase measures figures that have no peer to be compared with, each
+// against a limit of its own.
+type FigureCase interface {
+	Name() string // short and unique among cases and round trips too
+
+	// Figures takes the measurements. With quick it is to take a few seconds.
+	// A figure that this machine has no room for is left out, with a note.
+	Figures(ctx context.Context, quick bool) (figures []Figure, notes []string, err error)
+}
+
+// Figure is one measured number and what it is to be.
+type Figure struct {
+	Title   string         `json:"title"`
+	Spread  measure.Spread `json:"value"`
+	Unit    Unit           `json:"unit"`
+	Limit   float64        `json:"limit"`    // in the same unit; 0: none
+	AtLeast bool           `json:"at_least"` // the limit is a floor
+}
+
+// Met tells whether the figure's median keeps the limit.
+func (f *Figure) Met() bool {
+	if f.AtLeast {
+		return f.Spread.Median >= f.Limit
+	}
+	return f.Limit == 0 || f.Spread.Median <= f.Limit
+}
+
+// Unit says how a figure is written.
+type Unit string
+
+// The units.
+const (
+	Nanoseconds Unit = "ns"
+	Bytes       Unit = "bytes"
+	Times       Unit = "times" // a ratio
+	PerSecond   Unit = "1/s"
+	Cores       Unit = "cores" // share of a core, 1 is all of one
+)

@@ -7,12 +7,13 @@ import (
 
 	"github.com/millrace/millrace/bench"
 	"github.com/millrace/millrace/bench/peer"
+	"github.com/millrace/millrace/bench/subject"
 )
 
 // allCases lists everything that can be measured, in the order of the tables.
 // Whatever else is to be compared is appended here.
 func allCases() ([]bench.Case, []bench.PingCase) {
-	return peer.Cases(), peer.PingCases()
+	return append(peer.Cases(), subject.Cases()...), append(peer.PingCases(), subject.PingCases()...)
 }
 
 // pick keeps the cases that names lists, separated by commas; empty keeps all.

@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/bench"
 	"github.com/millrace/millrace/bench/child"
 	"github.com/millrace/millrace/bench/report"
+	"github.com/millrace/millrace/bench/subject"
 	"github.com/millrace/millrace/bench/workload"
 )
 
@@ -31,6 +32,7 @@ const quickLargest = 64 << 20
 
 func main() {
 	child.Main()
+	subject.Main()
 	os.Exit(run())
 }
 

@@ -8,10 +8,12 @@ import (
 
 	"github.com/millrace/millrace/bench"
 	"github.com/millrace/millrace/bench/child"
+	"github.com/millrace/millrace/bench/subject"
 )
 
 func TestMain(m *testing.M) {
 	child.Main()
+	subject.Main()
 	if os.Getenv("GORACE") == "" {
 		// With the race detector every child would sleep a second at its end.
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
