@@ -50,7 +50,7 @@ func (c *Channel) SetWriteTimeout(d time.Duration) { c.writeTimeout = d }
 // os.ErrDeadlineExceeded; the zero time removes the deadline. Nothing is lost
 // by it: Receive may be called again.
 func (c *Channel) SetReceiveDeadline(t time.Time) error {
-	return c.socket.conn.SetReadDeadline(t)
+	return hangUp(c.socket.conn.SetReadDeadline(t))
 }
 
 // Bytes returns how many bytes of messages were sent and received. The
