@@ -25,8 +25,9 @@ type Channel struct {
 		buf []byte
 		err error // the first failure; the stream is broken after it
 	}
-	ring   atomic.Pointer[ring]
-	closed atomic.Bool
+	ring    atomic.Pointer[ring]
+	closed  atomic.Bool
+	closing sync.Once
 
 	reading sync.Mutex // held by Receive, and by a Peer's Serve as long as it runs
 	receive struct {   // guards what came; held while spinning, not while asleep
@@ -70,6 +71,9 @@ func (c *Channel) Send(e *Envelope) error {
 	defer c.send.Unlock()
 	if c.send.err != nil {
 		return c.send.err
+	}
+	if c.closed.Load() {
+		return ErrClosed
 	}
 	b, err := AppendFrame(c.send.buf[:0], e)
 	if cap(b) <= maxIdleBuffer {
@@ -179,11 +183,15 @@ func (c *Channel) useRing(r *ring) error {
 }
 
 // Close closes this end. A Send or a Receive that waits returns ErrClosed; the
-// peer sees a hang-up. The ring is unmapped once nobody uses it.
-func (c *Channel) Close() error {
-	if !c.closed.CompareAndSwap(false, true) {
-		return nil
-	}
+// peer sees a hang-up. When Close returns the ring is unmapped and nothing of
+// the channel is in use. A second Close waits for the first and returns nil.
+func (c *Channel) Close() (err error) {
+	c.closing.Do(func() { err = c.close() })
+	return err
+}
+
+func (c *Channel) close() error {
+	c.closed.Store(true)
 	err := c.socket.close()
 	// Closing the socket ends whoever sleeps on it; the locks are then free
 	// within one spin, or one pause of a Send that waits for room.
