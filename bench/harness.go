@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Cases    []Case
 	Pings    []PingCase
+	Figures  []FigureCase
 	Sizes    []int // bytes, ascending
 	Records  []workload.Record
 	Data     string // where Records come from, for the report
@@ -44,6 +45,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		h.result.Cases = append(h.result.Cases, c.Info())
 	}
 	if err := h.roundTrips(ctx); err != nil {
+		return nil, err
+	}
+	if err := h.figures(ctx); err != nil {
 		return nil, err
 	}
 	for _, size := range cfg.Sizes {

@@ -17,6 +17,7 @@ type Result struct {
 	Cases      []Info        `json:"cases"`
 	Points     []Point       `json:"points"`
 	RoundTrips []RoundTrip   `json:"round_trips"`
+	Figures    []Figure      `json:"figures,omitempty"`
 	Notes      []string      `json:"notes,omitempty"` // what was left out, and why
 }
 

@@ -70,6 +70,23 @@ func size(bytes float64) string {
 	return bench.FormatSize(int(bytes))
 }
 
+// figure writes a value in its unit.
+func figure(unit bench.Unit, v float64) string {
+	switch unit {
+	case bench.Nanoseconds:
+		return duration(v)
+	case bench.Bytes:
+		return size(v)
+	case bench.Times:
+		return digits(v) + "×"
+	case bench.PerSecond:
+		return count(v) + "/s"
+	case bench.Cores:
+		return fmt.Sprintf("%.2f %%", v*100)
+	}
+	return digits(v) + " " + string(unit)
+}
+
 func spread(p10, p90 float64) string {
 	if p10 == 0 && p90 == 0 {
 		return "–"

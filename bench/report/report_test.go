@@ -31,12 +31,18 @@ func example() *bench.Result {
 			{Name: "pipe-json", Title: "pipes, JSON", Role: bench.Baseline},
 			{Name: "pipe-raw", Title: "pipes, raw bytes", Role: bench.Peer},
 			{Name: "unix-raw", Title: "Unix socket, raw bytes", Role: bench.Peer},
-			{Name: "rewritten", Title: "subject, rewritten <&>", Role: bench.Subject},
+			{Name: "rewritten", Title: "subject, rewritten <&>", Role: bench.Subject, Work: bench.Rewrite},
 			{Name: "untouched", Title: "subject, untouched", Role: bench.Subject},
 		},
 		RoundTrips: []bench.RoundTrip{
 			{Info: bench.Info{Title: "Unix socket", Role: bench.Baseline}, Busy: around(14.5e3), Idle: around(54e3), Pause: 2 * time.Millisecond},
 			{Info: bench.Info{Title: "subject", Role: bench.Subject}, Busy: around(2e3), Idle: around(60e3), Pause: 2 * time.Millisecond, Resting: 0.0012},
+		},
+		Figures: []bench.Figure{
+			{Title: "hand-over", Spread: around(25e3), Unit: bench.Nanoseconds, Limit: 20e3},
+			{Title: "steps", Spread: around(14e4), Unit: bench.PerSecond, Limit: 5000, AtLeast: true},
+			{Title: "memory", Spread: measure.Spread{Median: 3 << 20}, Unit: bench.Bytes},
+			{Title: "CPU", Spread: measure.Spread{Median: 0.001}, Unit: bench.Cores, Limit: 0.005},
 		},
 		Notes: []string{"something left out"},
 	}

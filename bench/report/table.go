@@ -28,6 +28,8 @@ func Table(w io.Writer, r *bench.Result) error {
 		pointsTable(&b, r, size)
 	}
 	roundTripsTable(&b, r)
+	figuresTable(&b, r)
+	targetsTable(&b, r)
 	for _, n := range r.Notes {
 		fmt.Fprintf(&b, "Note: %s\n", n)
 	}
@@ -88,6 +90,40 @@ func roundTripsTable(b *strings.Builder, r *bench.Result) {
 	b.WriteByte('\n')
 	align(b, rows)
 	fmt.Fprintf(b, "idle: after a pause of %s. CPU at rest: of one core, while nothing is asked.\n\n", r.RoundTrips[0].Pause)
+}
+
+func figuresTable(b *strings.Builder, r *bench.Result) {
+	rows := [][]string{{"further figures", "median", "p10–p90"}}
+	for _, f := range r.Figures {
+		low, high := figure(f.Unit, f.Spread.P10), figure(f.Unit, f.Spread.P90)
+		between := low + "–" + high
+		if f.Spread.P10 == 0 && f.Spread.P90 == 0 {
+			between = "–"
+		}
+		rows = append(rows, []string{f.Title, figure(f.Unit, f.Spread.Median), between})
+	}
+	if len(rows) > 1 {
+		align(b, rows)
+		b.WriteByte('\n')
+	}
+}
+
+func targetsTable(b *strings.Builder, r *bench.Result) {
+	rows := [][]string{{"targets", "measured", "wanted", ""}}
+	for _, f := range r.Targets() {
+		wanted, verdict := "≤ ", "met"
+		if f.AtLeast {
+			wanted = "≥ "
+		}
+		if !f.Met() {
+			verdict = "MISSED"
+		}
+		rows = append(rows, []string{f.Title, figure(f.Unit, f.Spread.Median), wanted + figure(f.Unit, f.Limit), verdict})
+	}
+	if len(rows) > 1 {
+		align(b, rows)
+		b.WriteByte('\n')
+	}
 }
 
 // align writes the rows in columns, the first to the left and the others to the

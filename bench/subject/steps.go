@@ -30,6 +30,7 @@ const (
 	fnRewrite    = "rewrite"
 	fnForward    = "forward"
 	fnEmpty      = "empty"
+	fnBlank      = "blank"
 	fnCounters   = "counters"
 	fnArrow      = "arrow-source"
 	fnAttach     = "arrow-attach"
@@ -52,6 +53,7 @@ func Main() {
 		fnRewrite:    func(_ context.Context, s *worker.State) error { return rewrite(s, &p) },
 		fnForward:    forward,
 		fnEmpty:      func(context.Context, *worker.State) error { return nil },
+		fnBlank:      func(_ context.Context, s *worker.State) error { return blank(s, &p) },
 		fnCounters:   counters,
 		fnArrow:      arrowSource,
 		fnAttach:     arrowAttach,
@@ -73,6 +75,15 @@ func source(s *worker.State, p *workload.Payload, enc worker.Encoding) error {
 		return err
 	}
 	return s.Set(keyCount, p.Count)
+}
+
+// blank makes a large key of the payload's length out of nothing, one that no
+// step will look at.
+func blank(s *worker.State, p *workload.Payload) error {
+	return write(s, keyData, worker.Raw, p.DataLength, func(dst []byte) error {
+		clear(dst)
+		return nil
+	})
 }
 
 // rewrite is the work of a step that changes the large key, from shared memory

@@ -10,35 +10,56 @@ import (
 	"github.com/millrace/millrace/bench/subject"
 )
 
-// allCases lists everything that can be measured, in the order of the tables.
-// Whatever else is to be compared is appended here.
-func allCases() ([]bench.Case, []bench.PingCase) {
-	return append(peer.Cases(), subject.Cases()...), append(peer.PingCases(), subject.PingCases()...)
+// selection is what is to be measured.
+type selection struct {
+	cases   []bench.Case
+	pings   []bench.PingCase
+	figures []bench.FigureCase
 }
 
-// pick keeps the cases that names lists, separated by commas; empty keeps all.
-// Round trips are picked by their names too.
-func pick(cases []bench.Case, pings []bench.PingCase, names string) ([]bench.Case, []bench.PingCase, error) {
+// allCases lists everything that can be measured, in the order of the tables.
+// Whatever else is to be compared is appended here.
+func allCases() selection {
+	return selection{
+		cases:   append(peer.Cases(), subject.Cases()...),
+		pings:   append(peer.PingCases(), subject.PingCases()...),
+		figures: subject.FigureCases(),
+	}
+}
+
+// pick keeps what names lists, separated by commas; empty keeps all. Round trips
+// and figures are picked by their names too.
+func (s *selection) pick(names string) error {
 	if names == "" {
-		return cases, pings, nil
+		return nil
 	}
-	var known []string
-	for _, c := range cases {
-		known = append(known, c.Info().Name)
-	}
-	for _, p := range pings {
-		known = append(known, p.Info().Name)
-	}
+	known := s.names()
 	wanted := strings.Split(names, ",")
 	for i, name := range wanted {
 		wanted[i] = strings.TrimSpace(name)
 		if !slices.Contains(known, wanted[i]) {
-			return nil, nil, fmt.Errorf("unknown case %q: there are %s", wanted[i], strings.Join(known, ", "))
+			return fmt.Errorf("unknown case %q: there are %s", wanted[i], strings.Join(known, ", "))
 		}
 	}
-	cases = slices.DeleteFunc(cases, func(c bench.Case) bool { return !slices.Contains(wanted, c.Info().Name) })
-	pings = slices.DeleteFunc(pings, func(p bench.PingCase) bool { return !slices.Contains(wanted, p.Info().Name) })
-	return cases, pings, nil
+	other := func(name string) bool { return !slices.Contains(wanted, name) }
+	s.cases = slices.DeleteFunc(s.cases, func(c bench.Case) bool { return other(c.Info().Name) })
+	s.pings = slices.DeleteFunc(s.pings, func(p bench.PingCase) bool { return other(p.Info().Name) })
+	s.figures = slices.DeleteFunc(s.figures, func(f bench.FigureCase) bool { return other(f.Name()) })
+	return nil
+}
+
+func (s *selection) names() []string {
+	var names []string
+	for _, c := range s.cases {
+		names = append(names, c.Info().Name)
+	}
+	for _, p := range s.pings {
+		names = append(names, p.Info().Name)
+	}
+	for _, f := range s.figures {
+		names = append(names, f.Name())
+	}
+	return names
 }
 
 // parseSizes reads a list of sizes, ascending and without repetition.

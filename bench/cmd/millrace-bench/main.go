@@ -86,10 +86,11 @@ func (o *options) config() (bench.Config, error) {
 			return cfg, err
 		}
 	}
-	cases, pings := allCases()
-	if cfg.Cases, cfg.Pings, err = pick(cases, pings, o.cases); err != nil {
+	chosen := allCases()
+	if err = chosen.pick(o.cases); err != nil {
 		return cfg, err
 	}
+	cfg.Cases, cfg.Pings, cfg.Figures = chosen.cases, chosen.pings, chosen.figures
 	cfg.Records, cfg.Data, err = workload.LoadRecords(o.dataFile)
 	return cfg, err
 }

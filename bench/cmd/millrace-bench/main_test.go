@@ -37,8 +37,8 @@ func TestFlagsMakeAConfig(t *testing.T) {
 	if cfg, err = o.config(); err != nil || !slices.Equal(cfg.Sizes, []int{300, 1 << 20}) {
 		t.Errorf("sizes %v, %v", cfg.Sizes, err)
 	}
-	all, pings := allCases()
-	if len(cfg.Cases) != len(all) || len(cfg.Pings) != len(pings) {
+	all := allCases()
+	if len(cfg.Cases) != len(all.cases) || len(cfg.Pings) != len(all.pings) || len(cfg.Figures) != len(all.figures) {
 		t.Errorf("%d cases and %d round trips without -cases", len(cfg.Cases), len(cfg.Pings))
 	}
 	for _, bad := range []options{{cases: "nonesuch"}, {sizes: "big"}, {dataFile: t.TempDir()}} {
@@ -49,12 +49,12 @@ func TestFlagsMakeAConfig(t *testing.T) {
 }
 
 func TestNamesAreUniqueAndTitlesFit(t *testing.T) {
-	cases, pings := allCases()
+	all := allCases()
 	var infos []bench.Info
-	for _, c := range cases {
+	for _, c := range all.cases {
 		infos = append(infos, c.Info())
 	}
-	for _, p := range pings {
+	for _, p := range all.pings {
 		infos = append(infos, p.Info())
 	}
 	seen := map[string]bool{}
@@ -67,7 +67,7 @@ func TestNamesAreUniqueAndTitlesFit(t *testing.T) {
 		if n := len([]rune(info.Title)); n == 0 || n > 24 {
 			t.Errorf("title %q has %d characters", info.Title, n)
 		}
-		if i < len(cases) && info.Role == bench.Baseline {
+		if i < len(all.cases) && info.Role == bench.Baseline {
 			baselines++
 		}
 	}
