@@ -78,6 +78,12 @@ func (e *Engine) Check(p *plan.Plan) error {
 			continue
 		}
 		seen[st.spec.Argv[0]] = true
+		if i := e.interpreter(p, st.step); i != nil {
+			if err := i.check(st.step.ID); err != nil {
+				errs = append(errs, err)
+			}
+			continue
+		}
 		if err := st.spec.Check(); err != nil {
 			errs = append(errs, fmt.Errorf("step %q: %w", st.step.ID, err))
 		}

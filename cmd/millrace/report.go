@@ -243,24 +243,40 @@ func (r *textReporter) summary(s *engine.Stats, result *engine.Result, written i
 	}
 }
 
-// logMessage prints a structured line as its message and the rest behind it.
+// logMessage prints a structured line as people would write it: a record's
+// message and its fields behind it, the arguments of console.log one after
+// another.
 func logMessage(l *engine.LogLine) string {
 	if !l.Structured {
 		return l.Message
 	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal([]byte(l.Message), &fields) != nil {
-		return l.Message // console.log of something that is no object
+	var arguments []json.RawMessage
+	if json.Unmarshal([]byte(l.Message), &arguments) == nil {
+		words := make([]string, len(arguments))
+		for i, a := range arguments {
+			words[i] = plainText(a)
+		}
+		return strings.Join(words, " ")
 	}
-	var message string
-	if json.Unmarshal(fields["msg"], &message) != nil {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal([]byte(l.Message), &fields) != nil || fields["msg"] == nil {
 		return l.Message
 	}
+	text := plainText(fields["msg"])
 	delete(fields, "msg")
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
-		message += fmt.Sprintf(" %s=%s", key, fields[key])
+		text += fmt.Sprintf(" %s=%s", key, fields[key])
 	}
-	return message
+	return text
+}
+
+// plainText is a string without its quotes, and anything else as it is.
+func plainText(value json.RawMessage) string {
+	var s string
+	if json.Unmarshal(value, &s) == nil {
+		return s
+	}
+	return string(value)
 }
 
 func logLevel(name string) slog.Level {

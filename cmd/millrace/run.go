@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -36,6 +37,7 @@ type runFlags struct {
 	memory       string
 	timeout      time.Duration
 	adaptorRepo  string
+	noInstall    bool
 }
 
 func runCommand() *cobra.Command {
@@ -75,9 +77,10 @@ Progress goes to standard error: a line for each step. The final state goes to
 	flags.StringVar(&f.memory, "memory", "", "budget of state for the run, such as 2GB (default: the workflow's, else none)")
 	flags.DurationVar(&f.timeout, "timeout", 0, "limit for the whole run, such as 10m (default: the workflow's, else none)")
 	flags.IntVar(&f.maxExecutors, "max-executors", 0, "how many steps work at once (default: twice the processors)")
-	flags.StringVar(&f.node, "node", "", "Node.js binary for JavaScript steps (default: node)")
-	flags.StringVar(&f.python, "python", "", "Python binary for Python steps (default: python3)")
-	flags.StringVar(&f.adaptorRepo, "adaptor-repo", os.Getenv("OPENFN_REPO_DIR"), "folder in which OpenFn adaptors are installed")
+	flags.StringVar(&f.node, "node", "node", "Node.js binary for JavaScript steps, where the workflow names none")
+	flags.StringVar(&f.python, "python", "python3", "Python binary for Python steps, where the workflow names none")
+	flags.StringVar(&f.adaptorRepo, "adaptor-repo", defaultAdaptorRepo(), "folder in which OpenFn adaptors are installed")
+	flags.BoolVar(&f.noInstall, "no-install", false, "do not install adaptors that are missing")
 	return cmd
 }
 
@@ -116,13 +119,10 @@ func (f *runFlags) run(ctx context.Context, workflow string) error {
 	for _, w := range p.Warnings {
 		show.warn(w.Error())
 	}
-	options := engine.Options{MaxExecutors: f.maxExecutors, AdaptorRepo: f.adaptorRepo, Logger: show.logger()}
-	if f.node != "" {
-		options.Node = []string{f.node}
+	if f.adaptorRepo, err = filepath.Abs(f.adaptorRepo); err != nil {
+		return usageError(err)
 	}
-	if f.python != "" {
-		options.Python = []string{f.python}
-	}
+	options := engine.Options{MaxExecutors: f.maxExecutors, AdaptorRepo: f.adaptorRepo, Logger: show.logger(), Node: []string{f.node}, Python: []string{f.python}}
 	eng, err := engine.New(options)
 	if err != nil {
 		return &exitError{code: exitFailed, err: err}
@@ -130,6 +130,11 @@ func (f *runFlags) run(ctx context.Context, workflow string) error {
 	defer eng.Close()
 	if err := eng.Check(p); err != nil {
 		return usageError(err)
+	}
+	if needed := adaptorsOf(p); len(needed) > 0 && !f.noInstall {
+		if err := installAdaptors(options.Node[0], f.adaptorRepo, needed); err != nil {
+			return usageError(err)
+		}
 	}
 	return f.follow(ctx, eng, p, input, show, out)
 }
