@@ -137,11 +137,11 @@ func (l *loader) loadValues(d *dictionary, batch dictionaryBatch) (*array.Data, 
 
 func (l *loader) concatenate(parts []arrow.Array, at int64) (data *array.Data, err error) {
 	defer guard(at, &err)
-	var size uint64
+	var size int64
 	for _, part := range parts {
-		size += part.Data().SizeInBytes()
+		size += concatSize(part.Data())
 	}
-	if err := l.spend(int64(size), at); err != nil {
+	if err := l.spend(size, at); err != nil {
 		return nil, err
 	}
 	all, err := array.Concatenate(parts, memory.DefaultAllocator)
@@ -149,6 +149,21 @@ func (l *loader) concatenate(parts []arrow.Array, at int64) (data *array.Data, e
 		return nil, formatErrorf(at, "delta dictionary: %v", err)
 	}
 	return all.Data().(*array.Data), nil
+}
+
+// concatSize bounds what an array adds to a concatenation: its bytes, and a
+// validity bitmap even if it has none.
+func concatSize(data arrow.ArrayData) int64 {
+	size := int64(data.Len())/8 + 1
+	for _, b := range data.Buffers() {
+		if b != nil {
+			size += int64(b.Len())
+		}
+	}
+	for _, child := range data.Children() {
+		size += concatSize(child)
+	}
+	return size
 }
 
 func emptyValues(dtype arrow.DataType, at int64) (data *array.Data, err error) {

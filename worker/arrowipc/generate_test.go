@@ -27,6 +27,8 @@ type labelled struct {
 
 type labelledArray struct{ array.ExtensionArrayBase }
 
+func (a *labelledArray) ValueStr(i int) string { return a.Storage().ValueStr(i) }
+
 func newLabelled(storage arrow.DataType) *labelled {
 	return &labelled{arrow.ExtensionBase{Storage: storage}}
 }
