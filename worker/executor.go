@@ -25,7 +25,7 @@ type executor struct {
 	arena    *shm.Arena
 	segments segments
 
-	prepared map[uint64]error     // by code: why it cannot run, or nil; the leader's
+	prepared map[uint64]prepared  // by code; the leader's
 	current  atomic.Pointer[step] // the step that runs
 	watch    watch
 	busy     atomic.Bool  // a step has been asked for
@@ -40,13 +40,19 @@ type executor struct {
 	setLimit    int64        // what it was last set to; the leader's
 }
 
+// prepared is a step's code, or why it cannot be executed.
+type prepared struct {
+	function Function
+	err      error
+}
+
 func newExecutor(channel *ipc.Channel, welcome *ipc.Welcome, options Options) *executor {
 	x := &executor{
 		channel:   channel,
 		prefix:    uint64(welcome.Executor) << 32,
 		options:   options,
 		dropKeys:  welcome.DropKeys,
-		prepared:  make(map[uint64]error),
+		prepared:  make(map[uint64]prepared),
 		ended:     make(chan error, 1),
 		heapLimit: debug.SetMemoryLimit(-1),
 	}
@@ -162,7 +168,8 @@ func (x *executor) handle(e *ipc.Envelope) error {
 			}
 		}
 	case *ipc.Prepare:
-		x.prepared[m.Code] = x.options.Runner.Prepare(m.Code, m.Kind, m.Spec)
+		f, err := x.options.Runner.Prepare(m.Kind, m.Spec)
+		x.prepared[m.Code] = prepared{f, err}
 	case *ipc.Cancel:
 		if s := x.current.Load(); s != nil && s.id == e.ID {
 			s.ctx.cancelFor(m.Reason)

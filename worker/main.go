@@ -76,42 +76,28 @@ func (f Functions) names() []string { return slices.Sorted(maps.Keys(f)) }
 type functionRunner struct {
 	functions Functions
 	names     []string
-	prepared  map[uint64]Function
 }
 
-func (r *functionRunner) Prepare(code uint64, kind, spec string) error {
+func (r *functionRunner) Prepare(kind, spec string) (Function, error) {
 	if kind != "function" {
-		return &Error{Name: "ValidationError", Severity: ipc.SeverityCrash,
+		return nil, &Error{Name: "ValidationError", Severity: ipc.SeverityCrash,
 			Message: fmt.Sprintf("this executor runs functions, not a step of kind %q", kind)}
 	}
 	var s struct {
 		Function string `json:"function"`
 	}
 	if err := json.Unmarshal([]byte(spec), &s); err != nil {
-		return &Error{Name: "ValidationError", Severity: ipc.SeverityException, Message: "the step's specification: " + err.Error()}
+		return nil, &Error{Name: "ValidationError", Severity: ipc.SeverityException, Message: "the step's specification: " + err.Error()}
 	}
 	f, ok := r.functions[s.Function]
 	if !ok || f == nil {
-		return &Error{
+		return nil, &Error{
 			Name: "ValidationError", Severity: ipc.SeverityCrash,
 			Message: fmt.Sprintf("%s has no function %q; it has %s", program(), s.Function, quoteList(r.names)),
 			Details: map[string]any{"function": s.Function, "functions": r.names},
 		}
 	}
-	if r.prepared == nil {
-		r.prepared = make(map[uint64]Function)
-	}
-	r.prepared[code] = f
-	return nil
-}
-
-func (r *functionRunner) Run(ctx context.Context, code uint64, s *State) error {
-	f := r.prepared[code]
-	if f == nil {
-		return &Error{Name: "ProtocolError", Severity: ipc.SeverityException,
-			Message: fmt.Sprintf("code %d was never prepared", code)}
-	}
-	return f(ctx, s)
+	return f, nil
 }
 
 // quoteList names up to twenty names for an error message.

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -14,15 +13,13 @@ import (
 // handshakeTimeout is how long the supervisor may take to answer the hello.
 const handshakeTimeout = 30 * time.Second
 
-// Runner is a kind of step. Its methods are called by one goroutine at a time,
-// not always the same.
+// Runner makes steps of one or more kinds.
 type Runner interface {
-	// Prepare takes the code of a step, once, before the first Run with it.
-	// spec is a JSON object whose members kind defines. An error fails each
-	// step that uses the code.
-	Prepare(code uint64, kind, spec string) error
-	// Run executes the code once; see [Function].
-	Run(ctx context.Context, code uint64, s *State) error
+	// Prepare turns the code of a step into what executes it. spec is a JSON
+	// object whose members kind defines. It is called once for each code, by
+	// one goroutine at a time, maybe while a step runs. An error fails each
+	// execution.
+	Prepare(kind, spec string) (Function, error)
 }
 
 // Options say who the executor is.

@@ -52,30 +52,31 @@ func (x *executor) execute(e *ipc.Envelope, m *ipc.Execute, leads *bool) {
 		s.ctx.deadline = time.Now().Add(m.Timeout)
 	}
 	s.state.init(s, e.State)
+	code, ok := x.prepared[m.Code]
+	if !ok {
+		code.err = &Error{Name: "ProtocolError", Severity: ipc.SeverityException, Message: "the step's code was never prepared"}
+	}
 	x.limitHeap(m.MemoryLimit)
 	x.limitBudget(m.Budget)
+	// From here on another goroutine may come to lead.
 	x.current.Store(s)
 	x.watch.started()
 	defer s.finish(leads) // also when the function ends the goroutine
-	err, ok := x.prepared[m.Code]
-	if !ok {
-		err = &Error{Name: "ProtocolError", Severity: ipc.SeverityException, Message: "the step's code was never prepared"}
-	}
-	if err != nil {
-		s.err = err
+	if code.err != nil {
+		s.err = code.err
 		return
 	}
-	s.call()
+	s.call(code.function)
 }
 
-func (s *step) call() {
+func (s *step) call(f Function) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.err = panicError(p, debug.Stack())
 		}
 	}()
 	s.started = monotonic()
-	s.err = s.executor.options.Runner.Run(&s.ctx, s.message.Code, &s.state)
+	s.err = f(&s.ctx, &s.state)
 	s.finished = monotonic()
 }
 

@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"sync"
@@ -31,6 +32,9 @@ func (s *starter) begin() {
 	// Descendants whose parent ends become this process's children, and so can
 	// be found.
 	s.err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	// Whatever this process was left by those who started it, a command is
+	// handed only what it is meant to have. Before Linux 5.11 it stays as it is.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	go func() {
 		runtime.LockOSThread()
 		for task := range s.tasks {

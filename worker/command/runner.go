@@ -17,40 +17,29 @@ import (
 func Main() { worker.MainRunner(worker.Options{Language: "command", Runner: NewRunner()}) }
 
 // Runner runs steps of the kind "command".
-type Runner struct {
-	prepared map[uint64]*spec
-	starter  starter
-}
+type Runner struct{ starter starter }
 
 var _ worker.Runner = (*Runner)(nil)
 
 // NewRunner returns a Runner. The process becomes the reaper of its orphaned
 // descendants; a process has one Runner.
-func NewRunner() *Runner {
-	return &Runner{prepared: make(map[uint64]*spec)}
-}
+func NewRunner() *Runner { return new(Runner) }
 
 // Prepare implements [worker.Runner].
-func (r *Runner) Prepare(code uint64, kind, text string) error {
+func (r *Runner) Prepare(kind, text string) (worker.Function, error) {
 	if kind != "command" {
-		return &worker.Error{Name: "ValidationError", Severity: ipc.SeverityCrash,
+		return nil, &worker.Error{Name: "ValidationError", Severity: ipc.SeverityCrash,
 			Message: fmt.Sprintf("this executor runs commands, not a step of kind %q", kind)}
 	}
 	s, err := parseSpec(text)
 	if err != nil {
-		return &worker.Error{Name: "ValidationError", Severity: ipc.SeverityCrash, Message: "the step's command: " + err.Error(), Err: err}
+		return nil, &worker.Error{Name: "ValidationError", Severity: ipc.SeverityCrash, Message: "the step's command: " + err.Error(), Err: err}
 	}
-	r.prepared[code] = s
-	return nil
+	return func(ctx context.Context, state *worker.State) error { return r.run(ctx, s, state) }, nil
 }
 
-// Run implements [worker.Runner].
-func (r *Runner) Run(ctx context.Context, code uint64, s *worker.State) (err error) {
-	p := r.prepared[code]
-	if p == nil {
-		return &worker.Error{Name: "ProtocolError", Severity: ipc.SeverityException,
-			Message: fmt.Sprintf("code %d was never prepared", code)}
-	}
+// run executes a command once.
+func (r *Runner) run(ctx context.Context, p *spec, s *worker.State) error {
 	e := &execution{spec: p, ctx: ctx, state: s, info: worker.Info(ctx)}
 	defer e.closeFiles()
 	if err := e.prepare(); err != nil {
