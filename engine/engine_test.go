@@ -535,12 +535,12 @@ func TestSubmitAfterClose(t *testing.T) {
 // Executors are killed at random instants while runs go on: each run ends, with
 // success or a clear error, the others are not harmed, and nothing is left.
 func TestKillAtRandom(t *testing.T) {
-	runs := 100
+	runs := 500
 	switch {
 	case os.Getenv("MILLRACE_SOAK") != "":
 		runs = 5000
 	case testing.Short():
-		runs = 20
+		runs = 50
 	}
 	e := newEngine(t, Options{MaxExecutors: 4})
 	p := flow(t, `

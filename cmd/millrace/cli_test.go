@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -281,6 +282,64 @@ func TestKilledSupervisorLeavesNothing(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	gone(t, pid)
+}
+
+// The supervisor is killed at random instants of runs: whatever it had started
+// is gone, and with it the memory, which nothing names.
+func TestSupervisorKilledAtRandom(t *testing.T) {
+	flow := file(t, "flow.yaml", `
+steps:
+  - id: a
+    command: [jq, -c, -n, '{data: [range(20000)]}']
+    next: {b: true, c: true}
+  - id: b
+    command: [jq, -c, '.b = (.data | length)']
+    next: d
+  - id: c
+    command: [sh, -c, 'cat; sleep 0.01']
+  - id: d
+    command: [jq, -c, '.data = null']
+`)
+	const mark = "MILLRACE_TEST_MARK"
+	finished := 0
+	for i := range 50 {
+		value := fmt.Sprintf("%d-%d", os.Getpid(), i)
+		cmd := start(t, "run", flow, "-q")
+		cmd.Env = append(os.Environ(), mark+"="+value)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Duration(rand.IntN(80))*time.Millisecond, func() { _ = cmd.Process.Kill() })
+		if cmd.Wait() == nil {
+			finished++
+		}
+		deadline := time.Now().Add(5 * time.Second)
+		for left := marked(mark + "=" + value); len(left) > 0; left = marked(mark + "=" + value) {
+			if time.Now().After(deadline) {
+				t.Fatalf("left behind: %v", left)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	if finished == 50 {
+		t.Error("every run finished: nothing was tested")
+	}
+}
+
+// marked returns the live processes with a variable in their environment.
+func marked(variable string) []string {
+	paths, _ := filepath.Glob("/proc/[0-9]*/environ")
+	var found []string
+	for _, p := range paths {
+		environ, err := os.ReadFile(p)
+		if err != nil || !strings.Contains("\x00"+string(environ), "\x00"+variable+"\x00") {
+			continue
+		}
+		if cmdline, err := os.ReadFile(filepath.Dir(p) + "/cmdline"); err == nil && len(cmdline) > 0 {
+			found = append(found, strings.ReplaceAll(string(cmdline), "\x00", " "))
+		}
+	}
+	return found
 }
 
 func waitForPID(t *testing.T, path string) int {
