@@ -80,7 +80,9 @@ async function lookUp(name, version, cwd) {
   try {
     found = await npm(['view', `${name}@${version || 'latest'}`, 'version', '--json'], cwd);
   } catch (error) {
-    const why = error.reason === 'E404' ? 'no such package' : describe(error);
+    // npm says E404 for a version that does not exist, too.
+    const exists = error.reason === 'E404' && version && (await npm(['view', name, 'version'], cwd).then(Boolean, () => false));
+    const why = exists ? 'no such version' : error.reason === 'E404' ? 'no such package' : describe(error);
     throw new StepError('exception', 'AutoinstallError', `Error installing ${name}@${version}: ${why}`, { name, version });
   }
   const versions = found.trim() ? [JSON.parse(found)].flat() : [];

@@ -121,7 +121,6 @@ class Executor {
 
   #receive({ id, message, table }, file) {
     if (!this.#welcome) return this.#greeted(message);
-    if (file >= 0 && message.type !== 'attach') throw new Error(`${message.type} brings a descriptor`);
     switch (message.type) {
       case 'attach':
         return this.#segments.attach(message.segment, message.size, file);

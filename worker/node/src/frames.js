@@ -55,7 +55,7 @@ export function encodeFrame({ id = 0n, message, table = NO_TABLE, files = 0 }, w
   h.setUint8(4, code);
   h.setUint8(5, table.kind);
   h.setUint8(6, files);
-  h.setBigUint64(8, id, true);
+  h.setBigUint64(8, BigInt(id), true);
   h.setUint32(16, headSize, true);
   h.setUint32(20, table.rows.length, true);
   return w.bytes;
@@ -115,6 +115,7 @@ export function parseFrame(bytes) {
   const h = parseHeader(bytes);
   if (h.size !== bytes.length) throw new ProtocolError(`frame says ${h.size} bytes, ${bytes.length} are there`);
   const form = formOf(h.type);
+  checkExtras(form.name, h);
   const headEnd = HEADER_SIZE + h.headSize;
   const message = readHead(new Reader(bytes, HEADER_SIZE, headEnd, form.name), form);
   const r = new Reader(bytes, headEnd, bytes.length, `${form.name}: table`);
@@ -122,6 +123,12 @@ export function parseFrame(bytes) {
   const table = readTable(r, h.tableKind, h.rowCount);
   if (r.left !== 0) throw r.fail(`${r.left} bytes after the table`);
   return { id: h.id, message, table, files: h.files };
+}
+
+/** Descriptors and tables come with certain messages only. */
+function checkExtras(type, { files, tableKind }) {
+  if (type === 'attach' ? files !== 1 : files > (type === 'welcome' ? 1 : 0)) throw new ProtocolError(`${type}: ${files} descriptors declared`);
+  if (tableKind !== Kind.ABSENT && type !== 'execute' && type !== 'done') throw new ProtocolError(`${type} carries a state`);
 }
 
 function readTable(r, kind, rowCount) {

@@ -126,7 +126,8 @@ export class Supervisor {
   read(table) {
     if (table.kind === Kind.ABSENT) return undefined;
     if (table.kind === Kind.VALUE) return JSON.parse(this.text(table.rows[0]));
-    return JSON.parse(`{${table.rows.map((row) => `${JSON.stringify(row.key)}:${this.text(row)}`).join(',')}}`);
+    const rows = table.rows.filter((row) => row.spans[0].encoding === Encoding.JSON);
+    return JSON.parse(`{${rows.map((row) => `${JSON.stringify(row.key)}:${this.text(row)}`).join(',')}}`);
   }
 
   prepare(kind, spec) {
