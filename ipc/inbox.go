@@ -122,7 +122,7 @@ func (c *Channel) arm() bool {
 	if r == nil || in.announced {
 		return in.early.bytes == nil
 	}
-	r.in.asleep.Store(1)
+	r.in.asleep.Swap(1) // see lane.write
 	// The peer may have written before it could see that we sleep. If it saw,
 	// the flag is down and its doorbell is on the way: then that is waited for,
 	// or doorbells would pile up in the socket of a reader that is never idle.
