@@ -15,12 +15,29 @@
 // A [Peer] adds request ids on top of a Channel: calls that wait for their
 // reply, replies in any order, cancellation by context.
 //
+// # Waiting
+//
+// With a ring, whoever waits for a message spins for it for a bounded time, as
+// long as messages have lately come soon after one another, and then sleeps on
+// the socket, where the peer rings a doorbell. A channel in use costs at most
+// one core of those this process has, less one; an idle one costs nothing. A
+// goroutine that waits for a reply takes messages from the ring itself
+// ([Peer.Help]): being handed one by another goroutine would cost more than the
+// message.
+//
 // # Trust
 //
 // The two sides do not trust each other. Every length that a peer supplied is
 // loaded once, compared with its limit and with the bytes really there, and
 // only then used; a violation is a [ProtocolError], after which the channel is
-// closed. A peer can at worst end its own channel.
+// closed. A peer can at worst end its own channel. Counters in the ring's memory
+// are published there and never read back by the side that owns them.
+//
+// # Caveats
+//
+// A frame's bytes are copied before they are parsed; no [Envelope] refers to a
+// buffer or the ring. A peer that does not read makes Send wait
+// ([Channel.SetWriteTimeout]), and everything behind that Send with it.
 //
 // # Who calls it
 //
