@@ -19,6 +19,8 @@ const (
 	stateFD         = 3
 	// grace is how long a cancelled command may take to end by itself.
 	grace = 500 * time.Millisecond
+	// leftovers is how long what is left in its pipes may take to read.
+	leftovers = 2 * time.Second
 )
 
 // execution is one run of a command. All its files are closed by closeFiles.
@@ -31,6 +33,7 @@ type execution struct {
 	program   string     // what is executed
 	stdin     *os.File   // the command's end
 	feed      func()     // writes its input, nil when there is nothing to
+	feedEnd   *os.File   // where to
 	output    *os.File   // the memfd, nil when the output is ignored
 	stdout    *os.File   // the command's end
 	stateFile *os.File   // nil without state_fd
@@ -100,7 +103,7 @@ func (e *execution) run(s *starter) error {
 
 	var group sync.WaitGroup
 	exited := make(chan struct{})
-	e.log = &lineLog{emit: func(line string) { worker.Log(e.ctx, "info", "stderr", line) }}
+	e.log = &lineLog{limit: maxLine, emit: func(line string) { worker.Log(e.ctx, "info", "stderr", line) }}
 	group.Go(func() { e.log.readFrom(read) })
 	if e.feed != nil {
 		group.Go(e.feed)
@@ -116,6 +119,13 @@ func (e *execution) run(s *starter) error {
 		patience = time.Now().Add(grace)
 	}
 	killRest(patience)
+	// All who could have kept the pipes open are gone, unless one has passed
+	// its end on to a process that is no descendant: that is not waited for.
+	last := time.Now().Add(leftovers)
+	_ = read.SetReadDeadline(last)
+	if e.feedEnd != nil {
+		_ = e.feedEnd.SetWriteDeadline(last)
+	}
 	group.Wait()
 	if err != nil {
 		return fmt.Errorf("wait for %s: %w", e.name(), err)

@@ -90,7 +90,7 @@ func (e *execution) openPipe(source pieces) error {
 		return err
 	}
 	e.stdin = e.keep(read)
-	e.keep(write)
+	e.feedEnd = e.keep(write)
 	growPipe(write)
 	e.feed = func() {
 		e.feedErr = writePieces(write, source)

@@ -38,7 +38,7 @@ func (e *execution) judge(status *os.ProcessState) error {
 		return fmt.Errorf("%s was ended: %w", e.name(), cause)
 	}
 	if !failed {
-		if e.feedErr != nil && !errors.Is(e.feedErr, syscall.EPIPE) {
+		if e.feedErr != nil && !errors.Is(e.feedErr, syscall.EPIPE) && !errors.Is(e.feedErr, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("write the input of %s: %w", e.name(), e.feedErr)
 		}
 		return nil

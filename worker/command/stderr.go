@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
@@ -16,9 +17,10 @@ const (
 // lineLog turns what a command writes to its standard error into lines. For
 // one goroutine; tail may be read when readFrom has returned.
 type lineLog struct {
-	emit func(line string)
-	tail []byte // at most tailSize
-	line []byte // not ended yet, at most maxLine
+	emit  func(line string)
+	limit int    // of a line, bytes
+	tail  []byte // at most tailSize
+	line  []byte // not ended yet, at most limit
 }
 
 // readFrom reads to the end.
@@ -42,13 +44,13 @@ func (l *lineLog) write(p []byte) {
 	for len(p) > 0 {
 		part, rest, ended := bytes.Cut(p, []byte{'\n'})
 		for len(part) > 0 {
-			if len(l.line) == maxLine {
+			if len(l.line) == l.limit {
 				l.collapse()
 			}
-			if len(l.line) == maxLine {
-				l.flush()
+			if len(l.line) == l.limit {
+				l.cut()
 			}
-			n := min(len(part), maxLine-len(l.line))
+			n := min(len(part), l.limit-len(l.line))
 			l.line = append(l.line, part[:n]...)
 			part = part[n:]
 		}
@@ -67,6 +69,23 @@ func (l *lineLog) flush() {
 	if line != "" {
 		l.emit(line)
 	}
+}
+
+// cut emits a line that is too long as far as it goes, but no half character.
+func (l *lineLog) cut() {
+	end := len(l.line)
+	for i := end - 1; i > 0 && i >= end-utf8.UTFMax; i-- {
+		if utf8.RuneStart(l.line[i]) {
+			if !utf8.FullRune(l.line[i:]) {
+				end = i
+			}
+			break
+		}
+	}
+	rest := string(l.line[end:])
+	l.line = l.line[:end]
+	l.flush()
+	l.line = append(l.line, rest...)
 }
 
 // collapse drops what a carriage return has a terminal overwrite: of a
