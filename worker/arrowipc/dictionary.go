@@ -109,7 +109,7 @@ func (l *loader) loadValues(d *dictionary, batch dictionaryBatch) (*array.Data, 
 	}
 	var msg message
 	if ok, err := readMessage(l.r.buf, batch.pos, l.r.end, &msg); err != nil || !ok || msg.kind != headerDictionary {
-		return nil, changed(batch.pos, err)
+		return nil, noMessage(batch.pos, err)
 	}
 	data, ok := msg.header.tableAt(6)
 	if !ok {
@@ -176,12 +176,4 @@ func emptyValues(dtype arrow.DataType, at int64) (data *array.Data, err error) {
 func makeArray(data *array.Data, at int64) (arr arrow.Array, err error) {
 	defer guard(at, &err)
 	return array.MakeFromData(data), nil
-}
-
-// changed is the error for a message that could be read once and now cannot.
-func changed(at int64, err error) error {
-	if err != nil {
-		return err
-	}
-	return formatErrorf(at, "the message changed while it was read")
 }

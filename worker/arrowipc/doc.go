@@ -16,6 +16,11 @@
 // told otherwise, at multiples of 8 bytes from the start of the stream. Blocks
 // start at least that aligned, so readers copy nothing.
 //
+// Four faults of v17's writer are worth knowing, since readers refuse or
+// misread what it writes then: slices of large lists and of list views; a
+// dictionary of views beside other columns of views; a dense union with type
+// code 127. Copy such slices to whole arrays before writing them.
+//
 // # What is copied
 //
 // [Reader.Copied] counts the bytes. It stays 0 except for:
@@ -65,8 +70,7 @@
 //
 // Dictionaries may be replaced within a stream: a record sees those that came
 // before it. In a file, where batches have no order, a record sees all of them.
-// Of a file only the messages between the magic and the footer are read, in
-// their order; the footer's list of blocks is not used.
+// A file is read by its footer, so one that was cut short is an error.
 //
 // # Caveats
 //

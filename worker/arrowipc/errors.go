@@ -49,3 +49,12 @@ func guard(at int64, err *error) {
 		*err = formatErrorf(at, "arrow refuses it: %v", p)
 	}
 }
+
+// noMessage is the error where a message of some kind must be: err, if reading
+// it gave one.
+func noMessage(at int64, err error) error {
+	if err != nil {
+		return err
+	}
+	return formatErrorf(at, "not the expected message: the file's footer is wrong, or the bytes changed")
+}

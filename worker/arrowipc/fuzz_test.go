@@ -3,6 +3,7 @@ package arrowipc_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -81,6 +82,13 @@ func touch(arr arrow.Array) {
 // passed full validation can be read without a panic, and that nothing crashes.
 func FuzzReader(f *testing.F) {
 	for _, seed := range fuzzSeeds(f) {
+		f.Add(seed)
+	}
+	for _, name := range []string{"testdata/js.stream.arrow", "testdata/js.file.arrow"} {
+		seed, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

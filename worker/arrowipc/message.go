@@ -1,20 +1,12 @@
 package arrowipc
 
-import (
-	"bytes"
-	"encoding/binary"
-)
+import "encoding/binary"
 
 // MaxMetadata is the largest accepted metadata of one message, in bytes. It is
 // room for about 100,000 columns.
 const MaxMetadata = 16 << 20
 
-const (
-	continuation = 0xFFFFFFFF
-	fileMagic    = "ARROW1"
-	fileStart    = 8                  // the magic, padded
-	fileTail     = 4 + len(fileMagic) // the footer's length, the magic
-)
+const continuation = 0xFFFFFFFF
 
 // Values of Message.header_type.
 const (
@@ -38,24 +30,6 @@ type message struct {
 	body    []byte
 	bodyAt  int64
 	next    int64 // where the following message starts
-}
-
-// streamBounds gives the part of the input that holds messages, and whether it
-// is a file.
-func streamBounds(buf []byte) (start, end int64, file bool, err error) {
-	if !bytes.HasPrefix(buf, []byte(fileMagic)) {
-		return 0, int64(len(buf)), false, nil
-	}
-	size := int64(len(buf))
-	if size < fileStart+int64(fileTail) || !bytes.HasSuffix(buf, []byte(fileMagic)) {
-		return 0, 0, true, formatErrorf(size, "an Arrow file of %d bytes that does not end in %s: it was cut short", size, fileMagic)
-	}
-	footer := int64(binary.LittleEndian.Uint32(buf[size-int64(fileTail):]))
-	end = size - int64(fileTail) - footer
-	if end < fileStart {
-		return 0, 0, true, formatErrorf(size-int64(fileTail), "a footer of %d bytes in a file of %d", footer, size)
-	}
-	return fileStart, end, true, nil
 }
 
 // readMessage parses the frame at pos into msg. It reports false at the end of

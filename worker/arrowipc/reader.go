@@ -32,17 +32,16 @@ func WithCopyLimit(bytes int64) Option { return func(r *Reader) { r.copyLimit = 
 // A Reader is not safe for concurrent use, except Retain and Release. The
 // records it gives are: they are immutable and independent of it.
 type Reader struct {
-	buf        []byte // immutable; others may change what it shows
-	start, end int64  // of the messages in buf
-	file       bool
-	full       bool
-	copyLimit  int64
+	buf       []byte // immutable; others may change what it shows
+	end       int64  // of the messages in buf
+	full      bool
+	copyLimit int64
 
 	schema  *arrow.Schema
 	columns []*column
 	dicts   map[int64]*dictionary
 
-	// The walk over the messages, as far as it went.
+	// The walk over a stream's messages, as far as it went. A file needs none.
 	pos         int64
 	records     []recordAt
 	dictBatches int
@@ -59,8 +58,8 @@ type Reader struct {
 	zstd   *zstd.Decoder
 }
 
-// recordAt is where a record batch is, and how many dictionary batches of the
-// stream came before it.
+// recordAt is where a record batch is, and how many dictionary batches it sees:
+// those before it in a stream, all of them in a file.
 type recordAt struct {
 	pos   int64
 	dicts int
@@ -69,7 +68,8 @@ type recordAt struct {
 var _ array.RecordReader = (*Reader)(nil)
 
 // NewReader opens the Arrow stream or file in buf and reads its schema. The
-// record batches are looked for when they are first needed.
+// record batches are looked for when they are first needed; in a file their
+// places are known from its footer.
 //
 // buf must stay readable, and should not change, as long as the Reader or any
 // record or array from it is in use. It is never written. Errors are
@@ -80,28 +80,13 @@ func NewReader(buf []byte, opts ...Option) (*Reader, error) {
 		opt(r)
 	}
 	r.refs.Store(1)
-	var err error
-	if r.start, r.end, r.file, err = streamBounds(buf); err != nil {
+	open := r.openStream
+	if isFile(buf) {
+		open = r.openFile
+	}
+	if err := open(); err != nil {
 		return nil, err
 	}
-	var msg message
-	ok, err := readMessage(buf, r.start, r.end, &msg)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, formatErrorf(r.start, "no schema: the stream is empty")
-	}
-	schema, infos, err := readSchema(&msg)
-	if err != nil {
-		return nil, err
-	}
-	c := compiler{at: msg.meta.base, dicts: r.dicts}
-	if r.columns, err = c.columns("", schema.Fields(), infos); err != nil {
-		return nil, err
-	}
-	r.schema = schema
-	r.pos = msg.next
 	return r, nil
 }
 
@@ -112,9 +97,9 @@ func (r *Reader) Schema() *arrow.Schema { return r.schema }
 // metadata. For aligned, uncompressed data without delta dictionaries it is 0.
 func (r *Reader) Copied() int64 { return r.copied }
 
-// NumRecords walks over the heads of all messages, which touches a page or two
-// for each of them, and gives the number of record batches. With an error it
-// is the number of those before the faulty message.
+// NumRecords gives the number of record batches. In a stream it walks over the
+// heads of all messages, which touches a page or two for each of them; with an
+// error the number is of those before the faulty message.
 func (r *Reader) NumRecords() (int, error) {
 	if r.closed {
 		return 0, ErrClosed
@@ -193,10 +178,9 @@ func (r *Reader) drop() {
 	}
 }
 
-// has walks until record i is found. In a file a record may use dictionaries
-// that come after it, so there the walk goes to the end first.
+// has walks until record i is found.
 func (r *Reader) has(i int) bool {
-	for (r.file || i >= len(r.records)) && r.step() {
+	for i >= len(r.records) && r.step() {
 	}
 	return i >= 0 && i < len(r.records)
 }
@@ -230,13 +214,10 @@ func (r *Reader) step() bool {
 func (r *Reader) load(at recordAt) (arrow.Record, error) {
 	var msg message
 	if ok, err := readMessage(r.buf, at.pos, r.end, &msg); err != nil || !ok || msg.kind != headerRecord {
-		return nil, changed(at.pos, err)
+		return nil, noMessage(at.pos, err)
 	}
 	left := r.copyLimit
 	l := loader{r: r, msg: &msg, batch: msg.header, limit: at.dicts, copyLeft: &left}
-	if r.file {
-		l.limit = r.dictBatches
-	}
 	rows, err := l.start()
 	if err != nil {
 		return nil, err

@@ -31,20 +31,32 @@ type fieldInfo struct {
 	children []fieldInfo
 }
 
-// readSchema decodes the first message. Arrow's decoder does the work, but it
-// trusts its input: a table that contains itself overflows its stack, a huge
-// count exhausts memory, and no recover helps against either. So a private
-// copy is checked first, and only that copy is decoded.
-func readSchema(msg *message) (*arrow.Schema, []fieldInfo, error) {
-	if msg.kind != headerSchema {
-		return nil, nil, formatErrorf(msg.meta.base, "the first message must be a schema, not of type %d", msg.kind)
+// openStream reads the first message, which must be the schema.
+func (r *Reader) openStream() error {
+	r.end = int64(len(r.buf))
+	var msg message
+	ok, err := readMessage(r.buf, 0, r.end, &msg)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return formatErrorf(0, "no schema: the stream is empty")
+	case msg.kind != headerSchema:
+		return formatErrorf(msg.meta.base, "the first message must be a schema, not of type %d", msg.kind)
+	case len(msg.body) != 0:
+		return formatErrorf(msg.bodyAt, "a schema with a body of %d bytes", len(msg.body))
 	}
-	if len(msg.body) != 0 {
-		return nil, nil, formatErrorf(msg.bodyAt, "a schema with a body of %d bytes", len(msg.body))
-	}
-	raw := bytes.Clone(msg.meta.b)
+	r.pos = msg.next
+	return r.setSchema(bytes.Clone(msg.meta.b), msg.meta.base)
+}
+
+// setSchema decodes a schema message, whose metadata no one else can change.
+// Arrow's decoder does the work, but it trusts its input: a table that contains
+// itself overflows its stack, a huge count exhausts memory, and no recover
+// helps against either. So all that it will follow is checked first.
+func (r *Reader) setSchema(raw []byte, at int64) error {
 	check := schemaCheck{
-		m: &metadata{b: raw, base: msg.meta.base},
+		m: &metadata{b: raw, base: at},
 		// A field takes at least 8 bytes, so a tree has no more of them; only
 		// fields that are shared between parents could. Builders may share
 		// equal strings.
@@ -53,13 +65,18 @@ func readSchema(msg *message) (*arrow.Schema, []fieldInfo, error) {
 	}
 	infos := check.schema()
 	if check.m.err != nil {
-		return nil, nil, check.m.err
+		return check.m.err
 	}
-	schema, err := decodeSchema(raw, msg.meta.base)
+	schema, err := decodeSchema(raw, at)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	return schema, infos, nil
+	c := compiler{at: at, dicts: r.dicts}
+	if r.columns, err = c.columns("", schema.Fields(), infos); err != nil {
+		return err
+	}
+	r.schema = schema
+	return nil
 }
 
 func decodeSchema(raw []byte, at int64) (schema *arrow.Schema, err error) {
