@@ -3,7 +3,7 @@
  * stand-ins. This one hands it what they stand for.
  * @module
  */
-import { originOf } from './lazy.js';
+import { isStandIn, standsFor } from './lazy.js';
 import { isPlain } from './values.js';
 
 /** Replaces the global structuredClone. Values without stand-ins go straight to the original. */
@@ -27,7 +27,7 @@ export function withoutStandIns(root) {
   const has = new Map();
   const holds = (value) => {
     if (value === null || typeof value !== 'object') return false;
-    if (originOf(value)?.form === 'lazy') return true;
+    if (isStandIn(value)) return true;
     if (has.has(value)) return has.get(value);
     has.set(value, false);
     if (!Array.isArray(value) && !isPlain(value)) return false;
@@ -38,11 +38,11 @@ export function withoutStandIns(root) {
   };
   const copy = (value) => {
     if (value === null || typeof value !== 'object' || seen.has(value)) return seen.get(value) ?? value;
-    const origin = originOf(value);
-    if (origin?.form === 'lazy') {
-      Object.keys(value); // fills it
-      seen.set(value, origin.value);
-      return origin.value;
+    if (isStandIn(value)) {
+      const target = standsFor(value);
+      const result = copy(target);
+      seen.set(value, result);
+      return result;
     }
     if (!holds(value)) return value;
     const result = Array.isArray(value) ? new Array(value.length) : {};

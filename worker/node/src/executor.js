@@ -88,6 +88,13 @@ class Executor {
         functions: Object.keys(functions),
       },
     });
+    // Not loaded by workers that have functions only, and not before the hello:
+    // a pool waits for that one.
+    if (Object.keys(functions).length === 0) setImmediate(() => this.#jobs().then(({ Job }) => Job.warmUp()));
+  }
+
+  #jobs() {
+    return import('./job.js');
   }
 
   /** The channel is gone: nothing that this process does matters any more. */
@@ -177,8 +184,7 @@ class Executor {
         return (state, ctx) => fn(state, ctx);
       }
       case 'javascript': {
-        // Not loaded by workers that have functions only.
-        const { Job } = await import('./job.js');
+        const { Job } = await this.#jobs();
         const job = await Job.prepare(spec, { console: this.#jobConsole });
         return (state, _ctx, log) => job.run(state, log);
       }
@@ -192,11 +198,12 @@ class Executor {
     const current = { id, started: process.hrtime.bigint(), abort: new AbortController(), answered: false };
     this.#current = current;
     this.#arena.limit = Number(message.budget);
+    let input = null;
     try {
       const code = this.#codes.get(message.code);
       if (!code) throw new StepError('exception', 'ExecutionError', `code ${message.code} was never prepared`);
       const run = await code;
-      const input = new Input(table, this.#segments);
+      input = new Input(table, this.#segments);
       const context = {
         step: message.step,
         run: message.run,
@@ -214,6 +221,7 @@ class Executor {
     } catch (error) {
       this.#fail(this.#classified(error, current), current);
     } finally {
+      input?.close();
       this.#current = null;
       this.#stopIfIdle();
     }

@@ -9,4 +9,3 @@
  */
 export { main } from './executor.js';
 export { StepError } from './errors.js';
-export { compile } from './compile.js';

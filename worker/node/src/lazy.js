@@ -45,8 +45,25 @@ const peeked = Buffer.from(new ArrayBuffer(LAZY_SIZE));
 /** Stand-ins, from any input, to their origins; small containers too. */
 const origins = new WeakMap();
 
-/** @returns {Origin | undefined} the origin of an object or array */
-export const originOf = (value) => origins.get(value);
+/**
+ * The origin of an object or array, while its step runs: afterwards the bytes
+ * may belong to somebody else, so what a program kept is a value like any other.
+ * @returns {Origin | undefined}
+ */
+export function originOf(value) {
+  const origin = origins.get(value);
+  return origin?.input.isOpen ? origin : undefined;
+}
+
+/** What a stand-in stands for, filled; undefined for any other value. */
+export function standsFor(value) {
+  const origin = origins.get(value);
+  if (origin?.form !== 'lazy') return undefined;
+  fill(origin);
+  return origin.value;
+}
+
+export const isStandIn = (value) => origins.get(value)?.form === 'lazy';
 
 /**
  * Set while a result is encoded: what `toJSON` of a stand-in is, when the
@@ -127,6 +144,8 @@ const rowSize = (row) => row.spans.reduce((n, span) => n + Number(span.length), 
 /** One execution's input. */
 export class Input {
   #segments;
+  /** Whether the step still runs. */
+  isOpen = true;
   /** Bytes of the values decoded so far. */
   decoded = 0;
   /** @type {Origin[]} every stand-in */
@@ -229,6 +248,7 @@ export class Input {
   }
 
   #bytes(row, size) {
+    this.#assertOpen(row);
     this.decoded += size;
     const bytes = Buffer.from(new ArrayBuffer(size));
     let at = 0;
@@ -252,13 +272,8 @@ export class Input {
 
   /** A row's JSON text. */
   text(row, size) {
-    if (size > MAX_TEXT) {
-      throw new StepError('kill', 'StateTooLargeError', `state.${row.key} has ${size} bytes; JavaScript's engine cannot hold a text longer than ${MAX_TEXT}: pass it on untouched, or split it over several keys`, {
-        key: row.key,
-        size,
-        limit: MAX_TEXT,
-      });
-    }
+    this.#assertOpen(row);
+    if (size > MAX_TEXT) throw tooLong(row, size);
     this.decoded += size;
     if (row.spans.length === 1) return utf8.decode(this.#segments.view(row.spans[0]));
     const pieces = row.spans.map((span) => utf8.decode(this.#segments.view(span), { stream: true }));
@@ -266,9 +281,19 @@ export class Input {
     return pieces.join('');
   }
 
+  #assertOpen(row) {
+    if (this.isOpen) return;
+    throw new StepError('fail', 'RuntimeError', `state.${row.key} belongs to a step that has ended: what is to be kept must be read while the step runs`, { key: row.key });
+  }
+
   /** A row's value, decoded afresh. */
   parse(row, size) {
     return parse(this.text(row, size), row.key);
+  }
+
+  /** Ends the step: what was not decoded by now never will be. */
+  close() {
+    this.isOpen = false;
   }
 
   /** Whether the state's property is an accessor of ours that nobody read. */
@@ -277,6 +302,11 @@ export class Input {
     if (!origin?.get || origin.decoded) return undefined;
     return Object.getOwnPropertyDescriptor(state, key)?.get === origin.get ? origin : undefined;
   }
+}
+
+function tooLong(row, size) {
+  const message = `state.${row.key} has ${size} bytes; JavaScript's engine cannot hold a text longer than ${MAX_TEXT}: pass it on untouched, or split it over several keys`;
+  return new StepError('kill', 'StateTooLargeError', message, { key: row.key, size, limit: MAX_TEXT });
 }
 
 function parse(text, key) {

@@ -154,6 +154,23 @@ test('a row that is not JSON fails when it is touched, not before', async () => 
   assert.match(r.message, /state\.big is not valid JSON/);
 });
 
+test('a row that no JavaScript text can hold fails when it is touched', async () => {
+  const spans = Array.from({ length: 6 }, () => ({ ...s.row('big', JSON.stringify(big)).spans[0] }));
+  const r = await s.fn('readBig', { kind: 1, rows: [{ key: 'big', spans: Array.from({ length: 4000 }, (_, i) => spans[i % 6]) }] });
+  assert.deepEqual([r.type, r.severity, r.name], ['fail', 'kill', 'StateTooLargeError']);
+  assert.match(r.message, /state\.big has \d{9} bytes; JavaScript's engine cannot hold a text longer than 536870888/);
+});
+
+test('what a worker keeps of a state after its step', async () => {
+  await s.fn('keep', { big, object });
+  const r = await s.fn('useKept', {});
+  assert.deepEqual(r.state, { read: object, again: object });
+  assert.ok(r.encoded >= 2n * size(object), 'its old rows are not referred to');
+  const unread = await s.fn('useUnread', {});
+  assert.deepEqual([unread.type, unread.name], ['fail', 'RuntimeError']);
+  assert.match(unread.message, /state\.big belongs to a step that has ended/);
+});
+
 test('released blocks are used again, and reach no earlier reader', async () => {
   const first = await s.fn('makeBig', { n: 1 });
   const segment = first.blocks.find((b) => b.length > 200_000n);
