@@ -53,7 +53,12 @@
 // wrong one panics in the accessor and reads nothing outside the buffer: v17
 // uses unsafe only to reinterpret whole buffers, whose lengths were checked,
 // and for inline views, where the runtime refuses a negative length.
-// [WithFullValidation] does make that pass. Use it before giving records to
+// One case is worse than a panic: a list with a wrong offset in its middle can
+// claim 2^31 values, and arrow makes room for them when it formats that row
+// (String, ValueStr, MarshalJSON), which can exhaust the memory.
+//
+// [WithFullValidation] does make that pass, at some GB/s. Use it before
+// formatting rows of a writer that is not trusted, or giving its records to
 // code that is not bounds-checked (the C data interface, assembly kernels of
 // arrow/compute) or that must not panic. It protects against bytes that were
 // wrong when they were read; against a writer that changes them afterwards only

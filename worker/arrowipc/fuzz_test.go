@@ -54,10 +54,13 @@ func weight(data arrow.ArrayData) float64 {
 	return inner * float64(1+data.Len())
 }
 
-// touch reads some rows of an array and of everything inside it.
-func touch(arr arrow.Array) {
+// touch reads some rows of an array and of everything inside it. Rows of nested
+// arrays are formatted only after full validation: arrow makes room for as many
+// values as their offsets say.
+func touch(arr arrow.Array, full bool) {
 	n := arr.Len()
-	if len(arr.Data().Children()) > 0 && weight(arr.Data()) > 1e6 {
+	flat := len(arr.Data().Children()) == 0 && arr.DataType().ID() != arrow.DICTIONARY
+	if !flat && (!full || weight(arr.Data()) > 1e6) {
 		n = 0
 	}
 	for i := range min(n, 50) {
@@ -66,7 +69,7 @@ func touch(arr arrow.Array) {
 		arr.IsNull(i)
 	}
 	if dict, ok := arr.(*array.Dictionary); ok {
-		touch(dict.Dictionary())
+		touch(dict.Dictionary(), full)
 		for i := range min(n, 50) {
 			if dict.IsValid(i) {
 				dict.Dictionary().ValueStr(dict.GetValueIndex(i))
@@ -74,7 +77,7 @@ func touch(arr arrow.Array) {
 		}
 	}
 	for _, child := range arr.Data().Children() {
-		touch(array.MakeFromData(child))
+		touch(array.MakeFromData(child), full)
 	}
 }
 
@@ -126,7 +129,7 @@ func readAll(data []byte, full bool, opts ...arrowipc.Option) (err error) {
 						panic(fmt.Sprintf("column %v: %v", r.Schema().Field(i).Type, p))
 					}
 				}()
-				touch(col)
+				touch(col, full)
 			}()
 		}
 	}
