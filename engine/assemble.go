@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/millrace/millrace/engine/document"
@@ -14,8 +15,13 @@ import (
 // `configuration` merged from the workflow's credentials, the state's own and
 // the step's. added holds what was made for it, for the caller to release once
 // the step has run; the rest stays held through state.
-func assemble(s document.Store, p *plan.Plan, step *plan.Step, state ipc.Table) (input, added ipc.Table, err error) {
-	if step.State == nil && step.Configuration == nil && p.Credentials == nil {
+func (r *Run) assemble(step *plan.Step, state ipc.Table) (input, added ipc.Table, err error) {
+	s, p := r.store, r.program.plan
+	configuration, err := r.configuration(step)
+	if err != nil {
+		return ipc.Table{}, ipc.Table{}, err
+	}
+	if step.State == nil && configuration == nil && p.Credentials == nil {
 		return state, ipc.Table{}, nil
 	}
 	if state.Kind == ipc.KindValue {
@@ -53,14 +59,14 @@ func assemble(s document.Store, p *plan.Plan, step *plan.Step, state ipc.Table) 
 			}
 		}
 	}
-	if step.Configuration == nil && p.Credentials == nil {
+	if configuration == nil && p.Credentials == nil {
 		return input, added, nil
 	}
 	credentials, err := writeJSON(s, &added, p.Credentials)
 	if err != nil {
 		return fail(err)
 	}
-	own, err := writeJSON(s, &added, step.Configuration)
+	own, err := writeJSON(s, &added, configuration)
 	if err != nil {
 		return fail(err)
 	}
@@ -72,6 +78,27 @@ func assemble(s document.Store, p *plan.Plan, step *plan.Step, state ipc.Table) 
 		return fail(err)
 	}
 	return input, added, nil
+}
+
+// configuration returns the step's own configuration, its credential resolved.
+func (r *Run) configuration(step *plan.Step) (json.RawMessage, error) {
+	fail := func(name, format string, args ...any) error {
+		return &StepError{Run: r.ID, Step: step.ID, Status: StatusException, Name: name, Message: fmt.Sprintf(format, args...)}
+	}
+	if step.StateID != "" {
+		return nil, fail("DataClipError", "its default state is the id of a stored one (%s), and this engine stores none: give an object", step.StateID)
+	}
+	if step.Credential == "" {
+		return step.Configuration, nil
+	}
+	if r.options.Credential == nil {
+		return nil, fail("CredentialLoadError", "its configuration is the id of a credential (%s), and this run was given no credentials", step.Credential)
+	}
+	configuration, err := r.options.Credential(step.Credential)
+	if err != nil {
+		return nil, fail("CredentialLoadError", "credential %s: %v", step.Credential, err)
+	}
+	return configuration, nil
 }
 
 // writeJSON writes a small document of the plan's into shared memory, held

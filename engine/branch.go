@@ -79,7 +79,7 @@ func (b *branch) step(ctx context.Context, st *stage) (verdicts []ipc.Verdict, f
 	if err := r.iterate(st); err != nil {
 		return nil, nil, err
 	}
-	input, added, err := assemble(r.store, r.program.plan, st.step, b.state)
+	input, added, err := r.assemble(st.step, b.state)
 	if err != nil {
 		return nil, nil, err
 	}

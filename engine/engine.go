@@ -127,6 +127,8 @@ func (e *Engine) Submit(ctx context.Context, p *plan.Plan, input Input, options 
 	if e.closed {
 		e.mu.Unlock()
 		e.programs.done(pr)
+		r.detach()
+		r.cancel(ErrClosed)
 		return nil, errors.Join(ErrClosed, r.account.Close())
 	}
 	e.runs[r] = true

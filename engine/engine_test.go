@@ -120,6 +120,13 @@ var testFunctions = worker.Functions{
 		}
 		return s.SetRaw("data", worker.JSON, raw)
 	},
+	"reveal": func(_ context.Context, s *worker.State) error {
+		c, err := worker.Get[json.RawMessage](s, "configuration")
+		if err != nil {
+			return err
+		}
+		return s.Set("revealed", c)
+	},
 	// whole makes the state a document that is no object.
 	"whole": func(_ context.Context, s *worker.State) error { return s.SetValue([]int{1, 2, 3}) },
 }
@@ -301,6 +308,13 @@ steps:
     @flaky
     retry: {attempts: 3, backoff: 1ms}
 `, `{}`, `{"attempt":3}`, StatusSuccess},
+		{"a credential", `
+credentials: {a: 1, b: 1}
+steps:
+  - id: a
+    configuration: secret
+    @reveal
+`, `{"configuration":{"b":2}}`, `{"revealed":{"a":1,"b":2,"key":"K"}}`, StatusSuccess},
 		{"an end before the leaf", `
 options: {end: a}
 steps:
@@ -313,7 +327,12 @@ steps:
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := newEngine(t, Options{})
-			got := run(t, e, flow(t, c.flow), c.input, RunOptions{})
+			got := run(t, e, flow(t, c.flow), c.input, RunOptions{Credential: func(id string) (json.RawMessage, error) {
+				if id != "secret" {
+					return nil, errors.New("unknown")
+				}
+				return json.RawMessage(`{"key":"K"}`), nil
+			}})
 			if got.Status != c.status {
 				t.Errorf("status %s (%v), want %s", got.Status, got.Err, c.status)
 			}
@@ -339,6 +358,7 @@ func TestEnds(t *testing.T) {
 		{"run timeout", "options: {timeout: 50ms}\nsteps:\n  - id: a\n    @sleep\n", StatusKill, "TimeoutError", "50ms"},
 		{"budget", "options: {memory: 1MB}\nsteps:\n  - id: a\n    configuration: {Size: 10000000}\n    @grow\n", StatusKill, "StateTooLargeError", "1000000"},
 		{"unknown function", "steps:\n  - id: a\n    @nosuch\n", StatusCrash, "", "nosuch"},
+		{"no credentials", "steps:\n  - id: a\n    configuration: id-1\n    @nothing\n", StatusException, "CredentialLoadError", "id-1"},
 		{"unknown worker", "steps:\n  - id: a\n    worker: /no/such/worker\n    function: f\n", StatusException, "ExecutorStartError", "/no/such/worker"},
 		{"condition that throws", "steps:\n  - id: a\n    next: {b: state.x.y.z}\n    @nothing\n  - id: b\n    @nothing\n", StatusCrash, "EdgeConditionError", "state.x.y.z"},
 		{"condition that never ends", "steps:\n  - id: a\n    next: {b: '(() => { for (;;); })()'}\n    @nothing\n  - id: b\n    @nothing\n", StatusCrash, "EdgeConditionError", "for (;;)"},

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +28,9 @@ type RunOptions struct {
 	// KeepGoing lets the other branches of a run finish when a step crashes or
 	// is killed; without it they are cancelled.
 	KeepGoing bool
+	// Credential returns the configuration that a credential's id stands for, a
+	// JSON object. Without it, a step that names a credential fails.
+	Credential func(id string) (json.RawMessage, error)
 	// Observe is called for each event of the run, one at a time, in order. It
 	// holds up the step it is told about.
 	Observe func(Event)
@@ -46,6 +50,7 @@ type Run struct {
 
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
+	detach   func() bool // from the engine's context
 	done     chan struct{}
 	branches sync.WaitGroup
 	observe  sync.Mutex
@@ -100,7 +105,7 @@ func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*
 		r.slots = semaphore.NewWeighted(int64(n))
 	}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
-	context.AfterFunc(e.ctx, func() { r.cancel(context.Cause(e.ctx)) })
+	r.detach = context.AfterFunc(e.ctx, func() { r.cancel(context.Cause(e.ctx)) })
 	return r, nil
 }
 
@@ -126,6 +131,7 @@ func (r *Run) run(input Input) {
 	}
 	r.branches.Wait()
 	r.duration = time.Since(r.startedAt)
+	r.detach()
 	r.cancel(nil)
 	_, err := r.outcome()
 	r.emit(Event{Type: EventRunComplete, Err: err})

@@ -38,6 +38,7 @@ type runFlags struct {
 	timeout      time.Duration
 	adaptorRepo  string
 	noInstall    bool
+	credentials  string
 }
 
 func runCommand() *cobra.Command {
@@ -80,6 +81,7 @@ Progress goes to standard error: a line for each step. The final state goes to
 	flags.StringVar(&f.node, "node", "node", "Node.js binary for JavaScript steps, where the workflow names none")
 	flags.StringVar(&f.python, "python", "python3", "Python binary for Python steps, where the workflow names none")
 	flags.StringVar(&f.adaptorRepo, "adaptor-repo", defaultAdaptorRepo(), "folder in which OpenFn adaptors are installed")
+	flags.StringVar(&f.credentials, "credentials", "", "JSON file of configurations by credential id, for steps that name one")
 	flags.BoolVar(&f.noInstall, "no-install", false, "do not install adaptors that are missing")
 	return cmd
 }
@@ -141,7 +143,11 @@ func (f *runFlags) run(ctx context.Context, workflow string) error {
 
 // follow runs the plan to its end and writes what came of it.
 func (f *runFlags) follow(ctx context.Context, eng *engine.Engine, p *plan.Plan, input engine.Input, show reporter, out *outputFile) error {
-	run, err := eng.Submit(ctx, p, input, engine.RunOptions{Start: f.start, KeepGoing: f.keepGoing, Observe: show.event})
+	credential, err := loadCredentials(f.credentials)
+	if err != nil {
+		return usageError(err)
+	}
+	run, err := eng.Submit(ctx, p, input, engine.RunOptions{Start: f.start, KeepGoing: f.keepGoing, Observe: show.event, Credential: credential})
 	if err != nil {
 		return usageError(err)
 	}
@@ -174,6 +180,28 @@ func (f *runFlags) follow(ctx context.Context, eng *engine.Engine, p *plan.Plan,
 	}
 	show.summary(&stats, result, size.n, out)
 	return exitFor(result, writeErr, signalled.Load())
+}
+
+// loadCredentials reads a file of configurations by id; nil for none.
+func loadCredentials(path string) (func(string) (json.RawMessage, error), error) {
+	if path == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the credentials: %w", err)
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, fmt.Errorf("the credentials in %s are not a JSON object of objects: %w", path, err)
+	}
+	return func(id string) (json.RawMessage, error) {
+		c, ok := all[id]
+		if !ok {
+			return nil, fmt.Errorf("not in %s", path)
+		}
+		return c, nil
+	}, nil
 }
 
 func exitFor(result *engine.Result, writeErr error, signalled int32) error {

@@ -69,11 +69,19 @@ func (e *TimeoutError) Error() string {
 type MemoryError struct {
 	Step string
 	// Used is what was seen when it was stopped, Limit what it may, in bytes.
+	// Used is 0 when the executor's own runtime gave up; Limit is 0 when that
+	// was its default.
 	Used, Limit uint64
 }
 
 // Error implements error.
 func (e *MemoryError) Error() string {
+	switch {
+	case e.Limit == 0:
+		return fmt.Sprintf("step %q ran out of memory: its runtime's own limit was reached; give the step a memory option, or have it handle its data in pieces", e.Step)
+	case e.Used == 0:
+		return fmt.Sprintf("step %q exceeded its memory limit: its runtime needs more than the %d bytes allowed: raise its memory option, or have it handle its data in pieces", e.Step, e.Limit)
+	}
 	return fmt.Sprintf("step %q exceeded its memory limit: %d bytes in use, %d allowed: raise its memory option, or have it handle its data in pieces", e.Step, e.Used, e.Limit)
 }
 

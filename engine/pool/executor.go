@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -298,6 +299,18 @@ func (x *Executor) Execute(ctx context.Context, t *Task) (*Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
+	result, err := x.execute(ctx, t)
+	var exit *ExitError
+	if errors.As(err, &exit) && strings.Contains(exit.Stderr, heapExhausted) {
+		return nil, &MemoryError{Step: t.Execute.Step, Limit: t.Execute.MemoryLimit}
+	}
+	return result, err
+}
+
+// heapExhausted is what Node.js prints when it ends for want of memory.
+const heapExhausted = "JavaScript heap out of memory"
+
+func (x *Executor) execute(ctx context.Context, t *Task) (*Result, error) {
 	defer x.pool.watch.add(x, t)()
 	defer x.onLog.Store(nil)
 
