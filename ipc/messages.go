@@ -99,8 +99,8 @@ type Execute struct {
 	Timeout time.Duration
 	// MemoryLimit is what the executor's process may use, in bytes; 0 is none.
 	MemoryLimit uint64
-	// Budget is the payload in bytes that the executor may hold published for
-	// this run, this step included; 0 is none.
+	// Budget is the payload in bytes that the step may still publish; 0 is no
+	// limit.
 	Budget uint64
 	// Upstream is the id of the step the state comes from.
 	Upstream string
