@@ -4,7 +4,8 @@
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { Arena, BlockWriter } from '../src/arena.js';
+import { Arena } from '../src/arena.js';
+import { BlockWriter } from '../src/blockwriter.js';
 import { Channel } from '../src/channel.js';
 import { Encoding, Kind } from '../src/frames.js';
 import * as libc from '../src/libc.js';
