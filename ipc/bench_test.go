@@ -13,7 +13,8 @@ import (
 // The round trip of an execute with a small table and its done, each handled in
 // a goroutine other than the reader's as supervisor and executor do, against
 // the same between two bare sockets. The figures to read are p50-ns; ns/op of
-// the idle ones includes the pause.
+// the idle ones includes the pause. An inline executor runs the step in the
+// goroutine that received it; an unhelped one leaves receiving to Serve.
 
 const idlePause = 2 * time.Millisecond
 
@@ -35,15 +36,23 @@ func init() {
 	}
 	roles["executor"] = func() error { return echoSteps(true) }
 	roles["executor-unhelped"] = func() error { return echoSteps(false) }
+	roles["executor-inline"] = func() error {
+		c, err := greetedChild()
+		for err == nil {
+			var e *Envelope
+			if e, err = c.Receive(); err == nil {
+				err = c.Send(echoed(e))
+			}
+		}
+		return ignoreEnd(err)
+	}
 }
 
-// echoSteps answers each execute with its own table.
+// echoSteps answers each execute with its own table, from a goroutine of its
+// own.
 func echoSteps(help bool) error {
-	c, err := childChannel()
+	c, err := greetedChild()
 	if err != nil {
-		return err
-	}
-	if _, err := c.Greet(Hello{Language: "go", Capabilities: []string{CapabilityRing}}, 5*time.Second); err != nil {
 		return err
 	}
 	p := NewPeer(c)
@@ -54,17 +63,27 @@ func echoSteps(help bool) error {
 				p.Help(func() bool { return len(work) > 0 })
 			}
 			e, ok := <-work
-			if !ok {
-				return
-			}
-			blocks := []shm.Block{{Segment: 1<<32 | 1, Offset: 64, Length: 100}}
-			if p.Send(&Envelope{ID: e.ID, Message: &Done{Blocks: blocks}, State: e.State}) != nil {
+			if !ok || p.Send(echoed(e)) != nil {
 				return
 			}
 		}
 	}()
 	defer close(work)
 	return ignoreEnd(p.Serve(func(e *Envelope) error { work <- e; return nil }))
+}
+
+func greetedChild() (*Channel, error) {
+	c, err := childChannel()
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.Greet(Hello{Language: "go", Capabilities: []string{CapabilityRing}}, 5*time.Second)
+	return c, err
+}
+
+func echoed(e *Envelope) *Envelope {
+	blocks := []shm.Block{{Segment: 1<<32 | 1, Offset: 64, Length: 100}}
+	return &Envelope{ID: e.ID, Message: &Done{Blocks: blocks}, State: e.State}
 }
 
 func ignoreEnd(err error) error {
@@ -89,6 +108,8 @@ func BenchmarkRoundTrip(b *testing.B) {
 	b.Run("socket/idle", func(b *testing.B) { benchmarkChannel(b, "executor", nil, idlePause) })
 	b.Run("ring/busy", func(b *testing.B) { benchmarkChannel(b, "executor", ring, 0) })
 	b.Run("ring/idle", func(b *testing.B) { benchmarkChannel(b, "executor", ring, idlePause) })
+	b.Run("ring-inline/busy", func(b *testing.B) { benchmarkChannel(b, "executor-inline", ring, 0) })
+	b.Run("ring-inline/idle", func(b *testing.B) { benchmarkChannel(b, "executor-inline", ring, idlePause) })
 	b.Run("ring-unhelped/busy", func(b *testing.B) { benchmarkChannel(b, "executor-unhelped", ring, 0) })
 }
 

@@ -118,9 +118,9 @@ func (p *Peer) serve(handle func(*Envelope) error) error {
 func (p *Peer) drain() error {
 	p.turn.Lock()
 	defer p.turn.Unlock()
+	handled := false
 	for {
-		spin := !p.helped.Load()
-		e, err := p.poll(spin)
+		e, err := p.poll(!handled && !p.helped.Load())
 		switch {
 		case err != nil:
 			return err
@@ -128,9 +128,12 @@ func (p *Peer) drain() error {
 			if err := p.dispatch(e); err != nil {
 				return err
 			}
-			if spin {
-				runtime.Gosched() // to whom the message was for
-			}
+			handled = true
+		case handled:
+			// First those whom the messages were for; falling asleep takes a
+			// while, and they may have the next message sent.
+			handled = false
+			runtime.Gosched()
 		case p.arm():
 			return nil
 		}
