@@ -221,6 +221,25 @@ func TestEachDoorbellIsRead(t *testing.T) {
 	}
 }
 
+// A frame on the socket wakes its reader by itself, who may be asleep again
+// before the writer comes to do anything more: the flag is the reader's then.
+func TestFrameOnTheSocketLeavesTheFlag(t *testing.T) {
+	noLeaks(t)
+	a, b := channelPair(t, []string{CapabilityRing})
+	if !b.arm() {
+		t.Fatal("something is in the ring")
+	}
+	mustSend(t, a, &Envelope{Message: &Log{Message: string(make([]byte, DefaultRingSize))}})
+	asleep := b.ring.Load().in.asleep
+	if asleep.Load() != 1 {
+		t.Error("the writer cleared the flag, and the next message will ring no doorbell")
+	}
+	mustReceive(t, b)
+	if asleep.Load() != 0 {
+		t.Error("an awake reader says that it sleeps")
+	}
+}
+
 // A lane against a model: a queue of frames.
 func TestLane(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
