@@ -39,8 +39,8 @@ func opaque(c *check) ipc.Table {
 var transforms = []transform{
 	{
 		name: "identity", about: "what no step touches is passed on: same references, nothing written", step: "identity",
-		in: `{"data":{"a":[1,2.5,null,true]},"text":"x","n":1}`, want: `{"data":{"a":[1,2.5,null,true]},"text":"x","n":1}`,
-		kept: []string{"data", "text", "n"},
+		make: func(c *check) ipc.Table { return c.document(untouched) }, want: untouched,
+		kept: []string{"data", "text", "large", "n"},
 	},
 	{name: "empty-object", about: "an object without keys stays one", step: "identity", in: `{}`, want: `{}`},
 	{
@@ -144,6 +144,8 @@ var transforms = []transform{
 	},
 }
 
+var untouched = `{"data":{"a":[1,2.5,null,true]},"text":"x","large":` + thousand + `,"n":1}`
+
 var thousand = `{"list":[` + strings.Repeat(`{"id":1,"name":"somebody"},`, 999) + `{}]}`
 
 // rope is a state whose value is cut between tokens, inside a character and
@@ -223,7 +225,8 @@ func (t transform) run(c *check) {
 	if !t.writes && len(res.done.Blocks) > 0 {
 		c.failf("nothing was changed and %d blocks were written, the first: %s", len(res.done.Blocks), blockText(res.done.Blocks[0]))
 	}
-	if t.step == "identity" && t.drop == nil && in.Kind == ipc.KindObject && (res.done.Decoded != 0 || res.done.Encoded != 0) {
+	// Small values may be decoded at once: it costs less than waiting.
+	if t.name == "identity" && (res.done.Decoded >= uint64(len(thousand)) || res.done.Encoded > 0) {
 		c.failf("no key was touched and done says that %d bytes were decoded and %d encoded", res.done.Decoded, res.done.Encoded)
 	}
 }

@@ -59,7 +59,7 @@ func Behaviours() []Behaviour {
 		{Name: "nap", Does: "sleeps for 300 ms, sets the key napped to true"},
 		{Name: "unserialisable", Does: "sets the key bad to what has no JSON form and is an error (a cycle)", Optional: true},
 		{Name: "value", Does: "returns the bare value [1,2,3]", Optional: true},
-		{Name: "nothing", Does: "returns nothing", Optional: true},
+		{Name: "nothing", Does: "returns nothing, in a language where that makes no state", Optional: true},
 		{Name: "noise", Does: "writes bytes that are no text to its standard output, sets the key noisy to true", Optional: true},
 	}
 }
@@ -117,7 +117,9 @@ func loadKind(name Kind) (*kind, error) {
 		}
 		k.steps = make(map[string]step)
 		for _, b := range Behaviours() {
-			k.steps[b.Name] = step{spec: map[string]string{"path": path, "function": b.Name}}
+			if b.Name != "nothing" { // returning None keeps the state
+				k.steps[b.Name] = step{spec: map[string]string{"path": path, "function": b.Name}}
+			}
 		}
 	default:
 		return nil, fmt.Errorf("unknown kind %q: use one of %v", name, Kinds())

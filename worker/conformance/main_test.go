@@ -18,6 +18,8 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("MILLRACE_TEST_ROLE") {
 	case "worker":
 		worker.Main(functions)
+	case "sinner":
+		sinnerMain()
 	case "command":
 		command.Main()
 	case "":

@@ -99,10 +99,6 @@ def value(state):
     return [1, 2, 3]
 
 
-def nothing(state):
-    return None
-
-
 def noise(state):
     os.write(1, b"\x00\xffMILLRACE\x18\x00\x00\x00" * 100)
     state["noisy"] = True

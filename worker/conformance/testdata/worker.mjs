@@ -1,0 +1,63 @@
+// The behaviours as a worker program of Node.js.
+import { writeSync } from 'node:fs';
+import { setTimeout as wait } from 'node:timers/promises';
+import { main } from '../../node/src/index.js';
+
+main({
+  identity: (state) => state,
+  read(state) {
+    if (state.read.list.length !== 1000) throw new Error(`read ${state.read.list.length}`);
+    return state;
+  },
+  set(state) {
+    state.added = { list: [1, 2, 3], text: 'a"b\\c\u0001\u00e9\u{1f600}' };
+    return state;
+  },
+  delete(state) {
+    delete state.gone;
+    return state;
+  },
+  rename: ({ from, ...rest }) => ({ ...rest, to: from }),
+  mutate(state) {
+    state.data.nested.n++;
+    return state;
+  },
+  append(state) {
+    state.value.push('end');
+    return state;
+  },
+  copy: (state) => ({ ...state, copy: state.value }),
+  keys: (state) => ({ ...state, keys: Object.keys(state) }),
+  fresh: () => ({ fresh: true }),
+  private: (state) => ({ ...state, _secret: 1, configuration: { token: 1 }, kept: true }),
+  allocate: (state) => ({ ...state, big: 'x'.repeat(8388608) }),
+  throw() {
+    throw new Error('conformance: thrown');
+  },
+  log(state, { console }) {
+    console.log('conformance: hello');
+    return state;
+  },
+  async sleep(state, { signal }) {
+    await wait(60000, undefined, { signal });
+    return state;
+  },
+  async nap(state) {
+    await wait(300);
+    state.napped = true;
+    return state;
+  },
+  unserialisable(state) {
+    const bad = {};
+    bad.self = bad;
+    state.bad = bad;
+    return state;
+  },
+  value: () => [1, 2, 3],
+  nothing() {},
+  noise(state) {
+    writeSync(1, Buffer.from('\x00\xffMILLRACE\x18\x00\x00\x00'.repeat(100), 'latin1'));
+    state.noisy = true;
+    return state;
+  },
+});
