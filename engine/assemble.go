@@ -1,47 +1,59 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/millrace/millrace/engine/document"
 	"github.com/millrace/millrace/engine/plan"
 	"github.com/millrace/millrace/ipc"
+	"github.com/millrace/millrace/ipc/jsonscan"
+	"github.com/millrace/millrace/shm"
 )
 
 // assemble makes a step's input of the state that reached it, as OpenFn does:
 // the step's default state below it, `data` merged with the default's, and
 // `configuration` merged from the workflow's credentials, the state's own and
-// the step's. added holds what was made for it, for the caller to release once
-// the step has run; the rest stays held through state.
+// the step's. An OpenFn expression finds both in every state, `{}` at least,
+// whatever it was given. added holds what was made for it, for the caller to
+// release once the step has run; the rest stays held through state.
 func (r *Run) assemble(step *plan.Step, state ipc.Table) (input, added ipc.Table, err error) {
-	s, p := r.store, r.program.plan
+	s, credentials := r.store, r.program.plan.Credentials
 	configuration, err := r.configuration(step)
 	if err != nil {
 		return ipc.Table{}, ipc.Table{}, err
 	}
-	if step.State == nil && configuration == nil && p.Credentials == nil {
+	isJob := step.Expression != nil
+	if !isJob && step.State == nil && configuration == nil && credentials == nil {
 		return state, ipc.Table{}, nil
 	}
 	if state.Kind == ipc.KindValue {
-		return state, ipc.Table{}, nil // nothing can be put below what is no object
+		if !isJob {
+			return state, ipc.Table{}, nil // nothing can be put below what is no object
+		}
+		if state, err = r.spread(state); err != nil {
+			return ipc.Table{}, ipc.Table{}, err
+		}
 	}
 	added = ipc.Table{Kind: ipc.KindObject}
 	fail := func(err error) (ipc.Table, ipc.Table, error) {
 		s.Account.Release(added)
 		return ipc.Table{}, ipc.Table{}, err
 	}
+	input = ipc.Table{Kind: ipc.KindObject, Rows: state.Rows}
 	defaults := ipc.Table{Kind: ipc.KindObject}
 	if step.State != nil {
 		if defaults, err = s.ReadObject(step.State); err != nil {
 			return fail(err)
 		}
 		added.Rows = append(added.Rows, defaults.Rows...)
-	}
-	input = ipc.Table{Kind: ipc.KindObject, Rows: slices.Clone(defaults.Rows)}
-	for _, row := range state.Rows {
-		input = input.With(row)
+		input.Rows = slices.Clone(defaults.Rows)
+		for _, row := range state.Rows {
+			input = input.With(row)
+		}
 	}
 	put := func(key string, objects ...*ipc.Row) error {
 		row, err := merge(s, key, objects)
@@ -52,17 +64,33 @@ func (r *Run) assemble(step *plan.Step, state ipc.Table) (input, added ipc.Table
 		input = input.With(row)
 		return nil
 	}
-	if below, ok := defaults.Get("data"); ok {
-		if above, ok := state.Get("data"); ok {
-			if err := put("data", &below, &above); err != nil {
+	below, hasBelow := defaults.Get("data")
+	above, hasAbove := state.Get("data")
+	switch {
+	case isJob && (!hasAbove || r.isFalsy(above)):
+		if !hasBelow || r.isFalsy(below) {
+			if below, err = r.empty(); err != nil {
 				return fail(err)
 			}
 		}
+		input = input.With(ipc.Row{Key: "data", Spans: below.Spans})
+	case hasBelow && hasAbove:
+		if err := put("data", &below, &above); err != nil {
+			return fail(err)
+		}
 	}
-	if configuration == nil && p.Credentials == nil {
+	inherited, hasInherited := input.Get("configuration")
+	if configuration == nil && credentials == nil {
+		if isJob && !hasInherited {
+			none, err := r.empty()
+			if err != nil {
+				return fail(err)
+			}
+			input = input.With(ipc.Row{Key: "configuration", Spans: none.Spans})
+		}
 		return input, added, nil
 	}
-	credentials, err := writeJSON(s, &added, p.Credentials)
+	shared, err := writeJSON(s, &added, credentials)
 	if err != nil {
 		return fail(err)
 	}
@@ -70,11 +98,11 @@ func (r *Run) assemble(step *plan.Step, state ipc.Table) (input, added ipc.Table
 	if err != nil {
 		return fail(err)
 	}
-	var inherited *ipc.Row
-	if row, ok := input.Get("configuration"); ok {
-		inherited = &row
+	objects := []*ipc.Row{shared, nil, own}
+	if hasInherited {
+		objects[1] = &inherited
 	}
-	if err := put("configuration", credentials, inherited, own); err != nil {
+	if err := put("configuration", objects...); err != nil {
 		return fail(err)
 	}
 	return input, added, nil
@@ -99,6 +127,62 @@ func (r *Run) configuration(step *plan.Step) (json.RawMessage, error) {
 		return nil, fail("CredentialLoadError", "credential %s: %v", step.Credential, err)
 	}
 	return configuration, nil
+}
+
+// spread makes an object of a state that is none, as JavaScript's spread does:
+// of an array its elements by index, of anything else nothing. The rows refer
+// into the state's.
+func (r *Run) spread(state ipc.Table) (ipc.Table, error) {
+	object := ipc.Table{Kind: ipc.KindObject}
+	row := state.Rows[0]
+	if row.Encoding() != shm.JSON {
+		return object, nil
+	}
+	v, err := r.engine.ledger.Value(row)
+	if err != nil {
+		return object, err
+	}
+	doc := jsonscan.Open(v, v.Size(), jsonscan.Options{})
+	if kind, err := doc.Kind(); err != nil || kind != jsonscan.Array {
+		return object, err
+	}
+	elements := doc.Elements()
+	for i := int64(0); ; i++ {
+		element, ok, err := elements.At(i)
+		if err != nil || !ok {
+			return object, err
+		}
+		length, err := element.Size()
+		if err != nil {
+			return object, err
+		}
+		object.Rows = append(object.Rows, ipc.Row{
+			Key: strconv.FormatInt(i, 10), Spans: slice(row.Spans, uint64(element.Offset()), uint64(length)),
+		})
+	}
+}
+
+// isFalsy reports whether a row is null, false, 0 or "" to JavaScript. Long
+// ones are not read.
+func (r *Run) isFalsy(row ipc.Row) bool {
+	if row.Encoding() != shm.JSON || row.Size() > 8 {
+		return false
+	}
+	v, err := r.engine.ledger.Value(row)
+	if err != nil {
+		return false // the step that reads it will say so
+	}
+	text := make([]byte, v.Size())
+	if _, err := v.ReadAt(text, 0); err != nil {
+		return false
+	}
+	switch s := string(bytes.TrimSpace(text)); s {
+	case "null", "false", `""`:
+		return true
+	default:
+		n, err := strconv.ParseFloat(s, 64)
+		return err == nil && n == 0
+	}
 }
 
 // writeJSON writes a small document of the plan's into shared memory, held

@@ -122,7 +122,7 @@ func (b *branch) step(ctx context.Context, st *stage) (verdicts []ipc.Verdict, f
 		if step.Status != StatusFail {
 			return nil, nil, step
 		}
-		return nil, step, b.fail(step)
+		return nil, step, b.fail(step, input)
 	}
 }
 
@@ -268,10 +268,11 @@ func private(state ipc.Table, drop []string) []string {
 	return keys
 }
 
-// fail records a failure in the branch's state.
-func (b *branch) fail(e *StepError) error {
+// fail makes the failed step's input, with the failure recorded in it, the
+// branch's state.
+func (b *branch) fail(e *StepError, input ipc.Table) error {
 	r := b.run
-	state, err := recordError(r.store, b.state, e)
+	state, err := recordError(r.store, input, e)
 	if err != nil {
 		return err
 	}

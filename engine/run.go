@@ -46,7 +46,8 @@ type Run struct {
 	options RunOptions
 	account *ledger.Account
 	store   document.Store
-	slots   *semaphore.Weighted // nil: no limit
+	empty   func() (ipc.Row, error) // the value {}, held until the run is closed
+	slots   *semaphore.Weighted     // nil: no limit
 
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
@@ -101,6 +102,7 @@ func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*
 		controlBase: e.pool.Stats().ControlBytes,
 	}
 	r.store = document.Store{Ledger: e.ledger, Account: r.account}
+	r.empty = sync.OnceValues(func() (ipc.Row, error) { return r.store.WriteJSON([]byte("{}")) })
 	if n := pr.plan.Options.Concurrency; n > 0 {
 		r.slots = semaphore.NewWeighted(int64(n))
 	}

@@ -154,3 +154,15 @@ func (v Value) Raw(limit int64) ([]byte, error) {
 	err := w.toEnd()
 	return w.text, err
 }
+
+// Size returns the value's length in bytes, without white space around it.
+// Errors: those of a scan.
+func (v Value) Size() (int64, error) {
+	w := v.src.walk(v.off, v.end, 1)
+	if _, err := w.begin(); err != nil {
+		return 0, err
+	}
+	start := w.m.base - 1
+	err := w.toEnd()
+	return w.m.base - start, err
+}
