@@ -50,6 +50,18 @@ var lifeCases = []testCase{
 		c.wantState(r.done().state, `{"a":1,"napped":true}`, false)
 		s.ping()
 	}},
+	{"life/channel-private", "no process that a step starts has the control channel: it would hide the executor's death", func(c *check) {
+		s := c.start(how{})
+		s.begin("sleep", c.document(`{}`))
+		time.Sleep(200 * time.Millisecond) // for a child to be started
+		members, err := groupMembers(s.process.cmd.Process.Pid)
+		c.must(err)
+		for _, pid := range members {
+			if open, err := isOpen(pid, s.remote); err == nil && open != (pid == s.hello.PID) {
+				c.failf("process %d has the control channel open: %v; the executor is process %d", pid, open, s.hello.PID)
+			}
+		}
+	}},
 	{"life/killed", "what was published outlives its writer", func(c *check) {
 		s := c.start(how{})
 		res := s.run("append", c.document(`{"value":[1]}`))

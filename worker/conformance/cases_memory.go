@@ -152,7 +152,12 @@ var memoryCases = []testCase{
 }
 
 func (c *check) holds(s *session, row ipc.Row) (open, mapped bool) {
-	open, mapped, err := holds(s.hello.PID, c.book.segment(row.Spans[0].Segment).File())
+	id, err := identify(c.book.segment(row.Spans[0].Segment).File())
+	c.must(err)
+	open, err = isOpen(s.hello.PID, id)
+	if err == nil {
+		mapped, err = isMapped(s.hello.PID, id)
+	}
 	if err != nil {
 		c.failf("look at process %d in /proc: %v%s", s.hello.PID, err, s.exitText())
 	}

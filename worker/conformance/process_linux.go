@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,43 +83,69 @@ func (p *process) ended(within time.Duration) (code int, status string, ok bool)
 	return state.ExitCode(), state.String(), true
 }
 
-// holds reports whether the process pid has the file open and whether it has
-// it mapped.
-func holds(pid uint32, f *os.File) (open, mapped bool, err error) {
+// fileID tells files apart.
+type fileID struct{ device, inode uint64 }
+
+func identify(f *os.File) (fileID, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return false, false, err
+		return fileID{}, err
 	}
-	var want unix.Stat_t
-	cerr := raw.Control(func(fd uintptr) { err = unix.Fstat(int(fd), &want) })
-	if err := errors.Join(cerr, err); err != nil {
-		return false, false, err
-	}
-	proc := filepath.Join("/proc", strconv.FormatUint(uint64(pid), 10))
-	entries, err := os.ReadDir(filepath.Join(proc, "fd"))
+	var st unix.Stat_t
+	cerr := raw.Control(func(fd uintptr) { err = unix.Fstat(int(fd), &st) })
+	return fileID{st.Dev, st.Ino}, errors.Join(cerr, err)
+}
+
+// isOpen reports whether the process has the file open.
+func isOpen(pid uint32, id fileID) (bool, error) {
+	folder := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(folder)
 	if err != nil {
-		return false, false, err
+		return false, err
 	}
 	for _, e := range entries {
 		var st unix.Stat_t
-		err := unix.Stat(filepath.Join(proc, "fd", e.Name()), &st)
-		if err == nil && st.Ino == want.Ino && st.Dev == want.Dev {
-			open = true
+		if unix.Stat(filepath.Join(folder, e.Name()), &st) == nil && (fileID{st.Dev, st.Ino}) == id {
+			return true, nil
 		}
 	}
-	maps, err := os.ReadFile(filepath.Join(proc, "maps"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return open, false, err
+	return false, nil
+}
+
+// isMapped reports whether the process has the memfd mapped.
+func isMapped(pid uint32, id fileID) (bool, error) {
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		return false, err
 	}
-	inode := strconv.FormatUint(want.Ino, 10)
+	inode := strconv.FormatUint(id.inode, 10)
 	for line := range strings.Lines(string(maps)) {
 		// address perms offset device inode path
 		fields := strings.Fields(line)
 		if len(fields) >= 6 && fields[4] == inode && strings.HasPrefix(fields[5], "/memfd:") {
-			mapped = true
+			return true, nil
 		}
 	}
-	return open, mapped, nil
+	return false, nil
+}
+
+// groupMembers returns the processes of a group.
+func groupMembers(group int) ([]uint32, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var members []uint32
+	for _, e := range entries {
+		pid, err := strconv.ParseUint(e.Name(), 10, 32)
+		if err != nil {
+			continue
+		}
+		if g, err := unix.Getpgid(int(pid)); err == nil && g == group {
+			members = append(members, uint32(pid))
+		}
+	}
+	return members, nil
 }
 
 // groupOf returns the process group of a process.

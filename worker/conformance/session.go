@@ -25,6 +25,7 @@ type session struct {
 	check   *check
 	process *process
 	conn    *net.UnixConn // the Peer's; for junk, while no ring is in use
+	remote  fileID        // the program's end
 	hello   *ipc.Hello
 	prefix  uint32
 	drop    []string
@@ -55,12 +56,14 @@ func (c *check) spawn(h how) *session {
 	local, remote, err := ipc.Socketpair()
 	c.must(err)
 	defer remote.Close()
+	end, err := identify(remote)
+	c.must(err)
 	p, err := spawn(c.options, remote, max(h.fd, 3), h.stdin)
 	if err != nil {
 		_ = local.Close()
 		c.failf("it cannot be started: %v", err)
 	}
-	s := &session{check: c, process: p, conn: local, prefix: uint32(len(c.sessions) + 1), drop: h.welcome.DropKeys, prepared: make(map[string]uint64)}
+	s := &session{check: c, process: p, conn: local, remote: end, prefix: uint32(len(c.sessions) + 1), drop: h.welcome.DropKeys, prepared: make(map[string]uint64)}
 	s.Peer = ipc.NewPeer(ipc.NewChannel(local))
 	c.sessions = append(c.sessions, s)
 	c.book.watch(p)

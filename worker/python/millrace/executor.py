@@ -226,6 +226,7 @@ class Executor:
             self._fail(job, failure)
         finally:
             self._job = None
+            input.rows.clear()  # rows and input refer to each other: the values go now, not when the collector comes
 
     def _run(self, job, code, input):
         if code is None:

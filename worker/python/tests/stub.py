@@ -10,13 +10,15 @@ import tempfile
 import textwrap
 import time
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
 from millrace import wire
 from millrace.arena import Arena
 from millrace.channel import Channel, HangUp
 from millrace.memory import Segments
 from millrace.wire import JSON, OBJECT, VALUE, Message, Table
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORKER = os.path.join(ROOT, "millrace_worker.py")
 TIMEOUT = 20
 
