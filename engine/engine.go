@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -91,19 +92,26 @@ func (e *Engine) Check(p *plan.Plan) error {
 	return errors.Join(errs...)
 }
 
-// Warm starts n executors for each kind that the plan needs, so that its steps
-// find them ready.
+// Warm starts n executors for each kind that the plan needs, tells them their
+// code, and keeps as many ready from then on: a step that may not use another
+// run's executor finds a fresh one. n = 0 ends that.
 func (e *Engine) Warm(ctx context.Context, p *plan.Plan, n int) error {
 	pr, err := e.programs.get(p, e.compile)
 	if err != nil {
 		return err
 	}
 	defer e.programs.done(pr)
-	for _, st := range pr.stages {
-		if st.spec == nil {
+	for i, st := range pr.stages {
+		if st.spec == nil || slices.ContainsFunc(pr.stages[:i], st.sameSpec) {
 			continue
 		}
-		if err := e.pool.Warm(ctx, st.spec, n); err != nil {
+		var codes []pool.Code
+		for _, other := range pr.stages[i:] {
+			if st.sameSpec(other) {
+				codes = append(codes, other.code)
+			}
+		}
+		if err := e.pool.Warm(ctx, st.spec, n, codes); err != nil {
 			return err
 		}
 	}

@@ -173,6 +173,11 @@ func (e *Engine) pack(p *plan.Plan, st *stage) error {
 	return nil
 }
 
+// sameSpec reports whether an executor of one stage can serve the other.
+func (st *stage) sameSpec(other *stage) bool {
+	return other.spec != nil && st.spec.Same(other.spec)
+}
+
 func orElse(a, b []string) []string {
 	if len(a) == 0 {
 		a = b

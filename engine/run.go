@@ -99,7 +99,7 @@ func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*
 		account: e.ledger.Open(options.ID, budget),
 		done:    make(chan struct{}), iterations: make(map[string]int),
 		startedAt: time.Now(), startedMono: monotonic(),
-		controlBase: e.pool.Stats().ControlBytes,
+		controlBase: e.pool.ControlBytes(),
 	}
 	r.store = document.Store{Ledger: e.ledger, Account: r.account}
 	r.empty = sync.OnceValues(func() (ipc.Row, error) { return r.store.WriteJSON([]byte("{}")) })

@@ -317,7 +317,8 @@ func (x *Executor) execute(ctx context.Context, t *Task) (*Result, error) {
 	request, sent, err := x.send(t)
 	if err != nil {
 		var size *ipc.FrameSizeError
-		if errors.As(err, &size) {
+		var malformed *ipc.MessageError
+		if errors.As(err, &size) || errors.As(err, &malformed) { // nothing was sent
 			return nil, err
 		}
 		return nil, x.death(err)
@@ -361,11 +362,8 @@ func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
 			return nil, 0, err
 		}
 	}
-	if !x.prepared[t.Code.ID] {
-		if err := x.peer.Send(&ipc.Envelope{Message: &ipc.Prepare{Code: t.Code.ID, Kind: t.Code.Kind, Spec: t.Code.Spec}}); err != nil {
-			return nil, 0, err
-		}
-		x.prepared[t.Code.ID] = true
+	if err := x.prepareLocked(&t.Code); err != nil {
+		return nil, 0, err
 	}
 	x.runs[t.Execute.Run] = true
 	execute := t.Execute
@@ -377,6 +375,21 @@ func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
 		}
 	})
 	return r, sent, err
+}
+
+// prepare tells the executor a step's code ahead of its first task.
+func (x *Executor) prepare(code *Code) error {
+	x.outbound.Lock()
+	defer x.outbound.Unlock()
+	return x.prepareLocked(code)
+}
+
+func (x *Executor) prepareLocked(code *Code) error {
+	if x.prepared[code.ID] {
+		return nil
+	}
+	x.prepared[code.ID] = true
+	return x.peer.Send(&ipc.Envelope{Message: &ipc.Prepare{Code: code.ID, Kind: code.Kind, Spec: code.Spec}})
 }
 
 // stop waits for a cancelled request to be answered, and kills the executor

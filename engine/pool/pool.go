@@ -67,11 +67,13 @@ type Pool struct {
 	idle     map[string][]*Executor // by spec and tenant; the last used is the last
 	all      map[*Executor]bool
 	starts   map[string]*backoff // by spec
+	warm     map[string]*warmth  // by spec
 	closed   bool
 	controls uint64 // bytes that crossed control channels that are gone
 	peaks    uint64 // sum of the peaks of executors that are gone
 	stopped  chan struct{}
 	keeper   sync.WaitGroup
+	refills  sync.WaitGroup // started with mu held and the pool open
 }
 
 // New returns an empty pool.
@@ -83,6 +85,7 @@ func New(options Options) *Pool {
 		idle:    make(map[string][]*Executor),
 		all:     make(map[*Executor]bool),
 		starts:  make(map[string]*backoff),
+		warm:    make(map[string]*warmth),
 		stopped: make(chan struct{}),
 	}
 	p.keeper.Go(p.keep)
@@ -96,6 +99,9 @@ func (s *Spec) key() string {
 	}
 	return strings.Join(slices.Concat([]string{reuse, s.Dir}, s.DropKeys, []string{"\x01"}, s.Env, []string{"\x01"}, s.Argv), "\x00")
 }
+
+// Same reports whether executors of the two specs stand in for one another.
+func (s *Spec) Same(other *Spec) bool { return s.key() == other.key() }
 
 func idleKey(spec, tenant string) string { return spec + "\x02" + tenant }
 
@@ -136,7 +142,7 @@ func (p *Pool) Acquire(ctx context.Context, spec *Spec, run, tenant string) (*Ex
 func (p *Pool) takeIdle(key, run, tenant string) *Executor {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, k := range []string{idleKey(key, tenant), idleKey(key, "\x00fresh")} {
+	for _, k := range []string{idleKey(key, tenant), idleKey(key, freshTenant)} {
 		list := p.idle[k]
 		for i := len(list) - 1; i >= 0; i-- {
 			x := list[i]
@@ -147,6 +153,9 @@ func (p *Pool) takeIdle(key, run, tenant string) *Executor {
 				continue
 			}
 			p.idle[k] = slices.Delete(list, i, i+1)
+			if x.tenant == freshTenant {
+				p.replace(key)
+			}
 			x.tenant = tenant
 			return x
 		}
@@ -225,26 +234,75 @@ func (p *Pool) EndRun(run string) {
 	}
 }
 
-// Warm starts executors until n of the spec are idle or busy, so that steps
-// find them ready. It returns the first error.
-func (p *Pool) Warm(ctx context.Context, spec *Spec, n int) error {
-	key := spec.key()
+// Warm starts executors until n of the spec have not run anything yet, tells
+// them the codes they are going to run, and from then on replaces each one that
+// is taken into use. n = 0 ends that. It returns the first error; replacements
+// that fail are logged.
+func (p *Pool) Warm(ctx context.Context, spec *Spec, n int, codes []Code) error {
+	w := &warmth{spec: spec, n: n, codes: codes}
 	p.mu.Lock()
-	for x := range p.all {
-		if x.key == key && len(x.runs) == 0 {
-			n--
-		}
-	}
+	p.warm[spec.key()] = w
 	p.mu.Unlock()
-	for ; n > 0; n-- {
-		x, err := p.add(ctx, spec, key)
+	return p.refill(ctx, w)
+}
+
+// warmth is a request to keep fresh executors of a spec ready.
+type warmth struct {
+	spec  *Spec
+	n     int
+	codes []Code
+
+	filling sync.Mutex // one at a time, so that none are started twice
+}
+
+const freshTenant = "\x00fresh"
+
+func (p *Pool) refill(ctx context.Context, w *warmth) error {
+	w.filling.Lock()
+	defer w.filling.Unlock()
+	key := w.spec.key()
+	for {
+		p.mu.Lock()
+		missing := w.n - len(p.idle[idleKey(key, freshTenant)])
+		p.mu.Unlock()
+		if missing <= 0 {
+			return nil
+		}
+		x, err := p.add(ctx, w.spec, key)
 		if err != nil {
 			return err
 		}
-		x.tenant = "\x00fresh"
+		x.tenant = freshTenant
+		for i := range w.codes {
+			if err := x.prepare(&w.codes[i]); err != nil {
+				x.fail(err)
+				return err
+			}
+		}
 		p.Release(x)
 	}
-	return nil
+}
+
+// replace starts a replacement for a warm executor that was taken into use.
+func (p *Pool) replace(key string) {
+	w := p.warm[key]
+	if w == nil || w.n == 0 || p.closed {
+		return
+	}
+	p.refills.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		go func() {
+			select {
+			case <-p.stopped:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		if err := p.refill(ctx, w); err != nil && !errors.Is(err, ErrClosed) && ctx.Err() == nil {
+			p.options.Logger.Warn("cannot keep executors warm", "executor", w.spec.Name, "error", err)
+		}
+	})
 }
 
 // gone takes an executor that ended off the books.
@@ -286,6 +344,18 @@ func (p *Pool) Stats() Stats {
 		s.PeakBytes += x.process.look()
 	}
 	return s
+}
+
+// ControlBytes returns Stats().ControlBytes, without looking at processes.
+func (p *Pool) ControlBytes() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	total := p.controls
+	for x := range p.all {
+		sent, received := x.peer.Bytes()
+		total += sent + received
+	}
+	return total
 }
 
 // PIDs returns the process ids of the executors alive.
@@ -331,6 +401,7 @@ func (p *Pool) Close() error {
 		})
 	}
 	ends.Wait()
+	p.refills.Wait()
 	p.keeper.Wait()
 	p.watch.close()
 	return nil

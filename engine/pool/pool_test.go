@@ -459,7 +459,7 @@ func running(pid int) bool {
 
 func TestDeadIdleExecutorIsNotHandedOut(t *testing.T) {
 	f := newFixture(t, Options{})
-	if err := f.Warm(t.Context(), spec("good"), 1); err != nil {
+	if err := f.Warm(t.Context(), spec("good"), 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	pid := f.PIDs()[0]
@@ -476,10 +476,10 @@ func TestDeadIdleExecutorIsNotHandedOut(t *testing.T) {
 
 func TestHealthCheck(t *testing.T) {
 	f := newFixture(t, Options{HealthInterval: 50 * time.Millisecond})
-	if err := f.Warm(t.Context(), spec("deaf"), 1); err != nil {
+	if err := f.Warm(t.Context(), spec("deaf"), 1, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Warm(t.Context(), spec("good"), 1); err != nil {
+	if err := f.Warm(t.Context(), spec("good"), 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the one that does not answer is killed", func() bool { return f.Stats().Executors == 1 })
@@ -489,9 +489,28 @@ func TestHealthCheck(t *testing.T) {
 	}
 }
 
+func TestWarmExecutorsAreReplaced(t *testing.T) {
+	f := newFixture(t, Options{})
+	single := spec("good")
+	single.Reuse = false
+	if err := f.Warm(t.Context(), single, 1, []Code{{ID: 1, Kind: "test"}}); err != nil {
+		t.Fatal(err)
+	}
+	warm := f.PIDs()[0]
+	x, err := f.Acquire(t.Context(), single, "run", "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x.process.pid() != warm {
+		t.Error("the warm executor was not used")
+	}
+	eventually(t, "a replacement is ready", func() bool { s := f.Stats(); return s.Executors == 2 && s.Idle == 1 })
+	f.Release(x)
+}
+
 func TestIdleTimeout(t *testing.T) {
 	f := newFixture(t, Options{HealthInterval: 20 * time.Millisecond, IdleTimeout: 60 * time.Millisecond})
-	if err := f.Warm(t.Context(), spec("good"), 2); err != nil {
+	if err := f.Warm(t.Context(), spec("good"), 2, nil); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "both were let go", func() bool { return f.Stats().Executors == 0 })
@@ -540,7 +559,7 @@ func TestTenantsAndRunsAreKeptApart(t *testing.T) {
 func TestSupervisorKilled(t *testing.T) {
 	if os.Getenv("MILLRACE_TEST_SUPERVISOR") != "" {
 		f := newFixture(t, Options{})
-		if err := f.Warm(t.Context(), spec("deaf"), 2); err != nil {
+		if err := f.Warm(t.Context(), spec("deaf"), 2, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, pid := range f.PIDs() {
