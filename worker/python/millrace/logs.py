@@ -4,8 +4,6 @@ import io
 import logging
 import sys
 
-from .errors import cut
-
 _MAX_LINE = 256 << 10
 
 
@@ -28,8 +26,8 @@ class _Lines(io.RawIOBase):
         if len(self._rest) > _MAX_LINE:
             lines.append(self._rest)
             self._rest = b""
-        if lines:
-            self._emit(b"\n".join(lines))
+        for line in lines:
+            self._emit(line)
         return len(data)
 
     def end_line(self):
@@ -37,8 +35,8 @@ class _Lines(io.RawIOBase):
             rest, self._rest = self._rest, b""
             self._emit(rest)
 
-    def _emit(self, lines):
-        text = lines.decode("utf-8", "replace")
+    def _emit(self, line):
+        text = line.decode("utf-8", "replace")
         if not self._log(self._level, text) and self._outside is not None:
             self._outside.write(text + "\n")
             self._outside.flush()
@@ -97,7 +95,3 @@ class Capture:
         """Gives the process its own streams back."""
         sys.stdout, sys.stderr = self._saved
         logging.getLogger().removeHandler(self._handler)
-
-
-def line(text):
-    return cut(text, _MAX_LINE)
