@@ -368,6 +368,19 @@ func gone(t *testing.T, pid int) {
 	t.Errorf("process %d is still there", pid)
 }
 
+func TestBench(t *testing.T) {
+	flow := file(t, "flow.yaml", double)
+	state := file(t, "state.json", `{"n":1}`)
+	got := millrace(t, "", "bench", flow, "-i", state, "-n", "2")
+	lines := strings.Split(strings.TrimSpace(got.stdout), "\n")
+	if got.code != exitOK || len(lines) != 2 || !strings.Contains(lines[1], "1.00") {
+		t.Errorf("exit %d\n%s%s", got.code, got.stdout, got.err)
+	}
+	if got := millrace(t, "", "bench", flow, "-n", "0"); got.code != exitUsage {
+		t.Errorf("no runs: exit %d", got.code)
+	}
+}
+
 func TestVersionAndHelp(t *testing.T) {
 	if got := millrace(t, "", "version"); got.code != exitOK || !strings.HasPrefix(got.stdout, "millrace ") {
 		t.Errorf("%+v", got)

@@ -152,7 +152,8 @@ func (f *runFlags) follow(ctx context.Context, eng *engine.Engine, p *plan.Plan,
 		return usageError(err)
 	}
 	defer run.Close()
-	signalled := cancelOnSignal(run)
+	interrupted := cancelOnSignal(run)
+	defer interrupted.stop()
 	result, err := run.Wait(context.Background())
 	if err != nil {
 		return &exitError{code: exitFailed, err: err}
@@ -179,7 +180,7 @@ func (f *runFlags) follow(ctx context.Context, eng *engine.Engine, p *plan.Plan,
 		writeErr = errors.Join(writeErr, err)
 	}
 	show.summary(&stats, result, size.n, out)
-	return exitFor(result, writeErr, signalled.Load())
+	return exitFor(result, writeErr, interrupted.signal())
 }
 
 // loadCredentials reads a file of configurations by id; nil for none.
@@ -223,24 +224,44 @@ func exitFor(result *engine.Result, writeErr error, signalled int32) error {
 	return nil
 }
 
+// interruption is what a signal does to a run.
+type interruption struct {
+	signals chan os.Signal
+	done    chan struct{}
+	got     atomic.Int32
+}
+
 // cancelOnSignal cancels the run at the first SIGINT or SIGTERM and exits at
-// the second; the executors die with this process. It returns the number of the
-// signal that came, 0 for none.
-func cancelOnSignal(run *engine.Run) *atomic.Int32 {
-	var got atomic.Int32
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+// the second; the executors die with this process.
+func cancelOnSignal(run *engine.Run) *interruption {
+	n := &interruption{signals: make(chan os.Signal, 2), done: make(chan struct{})}
+	signal.Notify(n.signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		s, ok := (<-signals).(syscall.Signal)
-		if !ok {
-			return
+		var first syscall.Signal
+		for {
+			select {
+			case s := <-n.signals:
+				if first != 0 {
+					os.Exit(128 + int(first))
+				}
+				first, _ = s.(syscall.Signal)
+				n.got.Store(int32(first))
+				run.Cancel()
+			case <-n.done:
+				return
+			}
 		}
-		got.Store(int32(s))
-		run.Cancel()
-		<-signals
-		os.Exit(128 + int(s))
 	}()
-	return &got
+	return n
+}
+
+// signal returns the number of the signal that came, 0 for none.
+func (n *interruption) signal() int32 { return n.got.Load() }
+
+// stop gives the signals their usual meaning back.
+func (n *interruption) stop() {
+	signal.Stop(n.signals)
+	close(n.done)
 }
 
 func (f *runFlags) plan(workflow string) (*plan.Plan, error) {
