@@ -74,6 +74,9 @@ func (b *branch) abort(err *StepError) {
 func (b *branch) step(ctx context.Context, st *stage) (verdicts []ipc.Verdict, failed *StepError, err error) {
 	r := b.run
 	if st.spec == nil { // nothing to do: a trigger
+		if b.state.Kind == ipc.KindAbsent {
+			b.state.Kind = ipc.KindObject // as OpenFn: no state becomes {} on its way
+		}
 		return nil, nil, context.Cause(ctx)
 	}
 	if err := r.iterate(st); err != nil {

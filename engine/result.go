@@ -22,9 +22,9 @@ type Result struct {
 }
 
 // WriteDocument writes the final state as one JSON document and a newline: the
-// state of the only leaf, or, where there are several, an object with each
-// leaf's state under its step's id (id-1, id-2, … for a step reached more than
-// once), absent ones left out. It fails with a *document.ValueError when a step
+// state of the only leaf that has one, or, where there are several, an object
+// with each leaf's state under its step's id (id-1, id-2, … for a step reached
+// more than once); null when there is none. It fails with a *document.ValueError when a step
 // published something that is not JSON.
 func (r *Result) WriteDocument(w io.Writer) error {
 	out := document.NewWriter(r.run.engine.ledger, w)
@@ -38,27 +38,28 @@ func (r *Result) WriteDocument(w io.Writer) error {
 }
 
 func (r *Result) write(out *document.Writer) error {
-	switch len(r.Leaves) {
+	keys := r.Keys()
+	var present []int
+	for i := range r.Leaves {
+		if r.Leaves[i].State.Kind != ipc.KindAbsent {
+			present = append(present, i)
+		}
+	}
+	switch len(present) {
 	case 0:
 		return out.Text("null")
 	case 1:
-		return out.Table(r.Leaves[0].State)
+		return out.Table(r.Leaves[present[0]].State)
 	}
 	separator := "{"
-	for i, key := range r.Keys() {
-		if r.Leaves[i].State.Kind == ipc.KindAbsent {
-			continue
-		}
-		if err := out.Text(separator + document.Key(key)); err != nil {
+	for _, i := range present {
+		if err := out.Text(separator + document.Key(keys[i])); err != nil {
 			return err
 		}
 		if err := out.Table(r.Leaves[i].State); err != nil {
 			return err
 		}
 		separator = ","
-	}
-	if separator == "{" {
-		return out.Text("{}")
 	}
 	return out.Text("}")
 }
