@@ -368,6 +368,81 @@ func gone(t *testing.T, pid int) {
 	t.Errorf("process %d is still there", pid)
 }
 
+// One state through steps in four languages, its large key untouched by all.
+func TestLanguages(t *testing.T) {
+	for _, interpreter := range []string{"node", "python3"} {
+		if _, err := exec.LookPath(interpreter); err != nil {
+			t.Skipf("%s is not installed", interpreter)
+		}
+	}
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("step.py", "def step(state):\n    print('from python')\n    state['python'] = state['n'] + 1\n    return state\n")
+	flow := write("flow.yaml", `
+steps:
+  - id: jq
+    command: [jq, -c, '. + 1']
+    stdin: {key: n}
+    stdout: {key: n}
+    next: {python: state.n === 2}
+  - id: python
+    python: step.py
+    next: {javascript: state.python === 3}
+  - id: javascript
+    expression: |
+      export default [(state) => { console.log('from javascript'); return { ...state, javascript: state.python + 1 }; }]
+    next: {last: state.javascript === 4}
+  - id: last
+    command: [jq, -c, 'length']
+    stdin: {key: big}
+    stdout: {key: length}
+`)
+	big := write("big.json", "["+strings.Repeat("1,", 500_000)+"1]")
+	state := write("state.json", `{"n":1}`)
+	stats := filepath.Join(dir, "stats.json")
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := start(t, "run", flow, "-i", state, "-i", "big="+big, "-o", filepath.Join(dir, "out.json"), "--stats", stats)
+	cmd.Env = append(os.Environ(),
+		"MILLRACE_NODE_EXECUTOR="+root+"/worker/node/bin/millrace-node-worker.js",
+		"MILLRACE_PYTHON_EXECUTOR="+root+"/worker/python/millrace_worker.py")
+	got := finish(t, cmd, "")
+	if got.code != exitOK {
+		t.Fatalf("exit %d: %s", got.code, got.err)
+	}
+	for _, words := range []string{"from python", "from javascript"} {
+		if !strings.Contains(got.err, words) {
+			t.Errorf("no log line %q:\n%s", words, got.err)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "out.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out map[string]json.RawMessage
+	if err := json.Unmarshal(b, &out); err != nil {
+		t.Fatal(err)
+	}
+	if string(out["python"]) != "3" || string(out["javascript"]) != "4" || string(out["length"]) != "500001" || len(out["big"]) != 1_000_003 {
+		t.Errorf("python %s, javascript %s, length %s, big of %d bytes", out["python"], out["javascript"], out["length"], len(out["big"]))
+	}
+	var figures struct {
+		PayloadBytes uint64 `json:"payload_bytes"`
+	}
+	b, err = os.ReadFile(stats)
+	if err != nil || json.Unmarshal(b, &figures) != nil || figures.PayloadBytes > 100 {
+		t.Errorf("steps wrote %d bytes beside an untouched megabyte (%v)", figures.PayloadBytes, err)
+	}
+}
+
 func TestBench(t *testing.T) {
 	flow := file(t, "flow.yaml", double)
 	state := file(t, "state.json", `{"n":1}`)
