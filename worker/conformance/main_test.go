@@ -132,14 +132,18 @@ func conform(t *testing.T, options Options, skips ...string) {
 	}
 }
 
+// exitAtOnce keeps a binary with the race detector from sleeping for a second
+// when it exits.
+const exitAtOnce = "GORACE=atexit_sleep_ms=0"
+
 func TestGoWorker(t *testing.T) {
 	conform(t, Options{
-		Argv: []string{"/proc/self/exe"}, Env: []string{"MILLRACE_TEST_ROLE=worker"}, Kind: KindFunction,
+		Argv: []string{"/proc/self/exe"}, Env: []string{"MILLRACE_TEST_ROLE=worker", exitAtOnce}, Kind: KindFunction,
 	}, "state/nothing", "step/conditions")
 }
 
 func TestCommandExecutor(t *testing.T) {
 	conform(t, Options{
-		Argv: []string{"/proc/self/exe"}, Env: []string{"MILLRACE_TEST_ROLE=command"}, Kind: KindCommand,
+		Argv: []string{"/proc/self/exe"}, Env: []string{"MILLRACE_TEST_ROLE=command", exitAtOnce}, Kind: KindCommand,
 	}, "state/nothing", "step/conditions", "step/invalid-input", "step/noise")
 }

@@ -54,7 +54,7 @@ func TestMisbehaviourIsCaught(t *testing.T) {
 		t.Run(s.name+" "+strings.Trim(s.caught, "$"), func(t *testing.T) {
 			var results []Result
 			_, err := Run(t.Context(), Options{
-				Argv: []string{"/proc/self/exe"}, Env: []string{"MILLRACE_TEST_ROLE=sinner", "MILLRACE_TEST_SIN=" + s.name},
+				Argv: []string{"/proc/self/exe"}, Env: []string{"MILLRACE_TEST_ROLE=sinner", "MILLRACE_TEST_SIN=" + s.name, exitAtOnce},
 				Kind: KindFunction, Match: regexp.MustCompile("^" + s.caught), Timeout: 8 * time.Second,
 			}, func(r Result) { results = append(results, r) })
 			if err != nil || len(results) != 1 {
