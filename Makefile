@@ -6,7 +6,7 @@ EXAMPLES  := $(BIN)/delays $(BIN)/arrow-delays
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 
 .DEFAULT_GOAL := help
-.PHONY: help build examples deps demo test test-short check fmt lint fuzz soak data bench bench-quick install clean
+.PHONY: help build examples deps demo test test-short check fmt lint fuzz soak differential data bench bench-quick bench-openfn install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,10 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 soak: ## the long tests: processes killed at random in many runs
 	MILLRACE_SOAK=1 $(GO) test -race -timeout 60m -run 'Kill|Soak' -v ./engine/...
 
+CASES ?= 20000
+differential: deps ## compare CASES generated OpenFn workflows (20000) with @openfn/runtime
+	MILLRACE_DIFFERENTIAL_CASES=$(CASES) $(GO) test -timeout 60m ./engine/differential
+
 data: ## fetch the large real data sets (vega-datasets from npm) into data/
 	@scripts/data $(DATA)
 
@@ -54,6 +58,9 @@ bench: build ## measure against pipes, sockets and shmipc-go; tables, plots and 
 
 bench-quick: build ## the same in under two minutes
 	$(GO) run ./bench/cmd/millrace-bench -quick -out $(BIN)/bench-quick
+
+bench-openfn: deps ## measure OpenFn workflows against @openfn/runtime and its worker's hops
+	$(GO) run ./bench/openfn
 
 install: ## install the millrace command into GOBIN
 	$(GO) install -trimpath -ldflags "-X main.version=$(VERSION)" ./cmd/millrace

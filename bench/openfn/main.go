@@ -43,9 +43,9 @@ func run(root string, quick bool) error {
 	if err := install(filepath.Join(root, "engine/differential"), p.runtime); err != nil {
 		return err
 	}
-	large, calls, starts := int64(100e6), 10_000, 20
+	large, calls, rounds := int64(100e6), 10_000, 20
 	if quick {
-		large, calls, starts = 30e6, 2_000, 5
+		large, calls, rounds = 30e6, 2_000, 5
 	}
 	tasks, err := p.tasks(dir, large)
 	if err != nil {
@@ -53,7 +53,7 @@ func run(root string, quick bool) error {
 	}
 	report := newReport()
 	for _, t := range tasks {
-		ours, err := p.millrace(t)
+		ours, err := p.millrace(t, rounds)
 		if err != nil {
 			return fmt.Errorf("millrace, %s: %w", t.name, err)
 		}
@@ -74,7 +74,7 @@ func run(root string, quick bool) error {
 		}
 		report.small(calls, length, small)
 	}
-	first, err := p.first(dir, starts)
+	first, err := p.first(dir, rounds)
 	if err != nil {
 		return err
 	}

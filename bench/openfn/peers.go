@@ -23,9 +23,19 @@ type figures struct {
 	// grew by.
 	Peak       int64 `json:"-"`
 	Supervisor int64 `json:"-"`
+	// waits and walls are those of all rounds, where there were several.
+	waits, walls []float64
 }
 
 func (f *figures) wall() float64 { return f.End - f.Begin }
+
+// medians returns the median hand-over and wall time of all rounds.
+func (f *figures) medians() (wait, wall float64) {
+	if len(f.walls) == 0 {
+		return median(f.handovers()), f.wall()
+	}
+	return median(f.waits), median(f.walls)
+}
 
 // handovers are the times from the end of a step's code to the next one's
 // begin.

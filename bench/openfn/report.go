@@ -27,9 +27,10 @@ func (r *report) row(name string, show func(float64) string, ours, one, host flo
 }
 
 func (r *report) add(t task, ours, one, host *figures) {
-	a, b, c := median(ours.handovers()), median(one.handovers()), median(host.handovers())
+	a, wa := ours.medians()
+	b, wb := one.medians()
+	c, wc := host.medians()
 	pa, pb, pc := float64(ours.Peak), float64(one.Peak), float64(host.Peak)
-	wa, wb, wc := ours.wall(), one.wall(), host.wall()
 	if t.big {
 		r.row(t.name+": wall", duration, wa, wb, wc, "≤ one, ≤ ½ worker", wa <= wb && wa <= wc/2)
 		r.row("  hand-over, median", duration, a, b, c, "", false)
