@@ -249,17 +249,21 @@ func TestSignals(t *testing.T) {
 		mark := filepath.Join(t.TempDir(), "pid")
 		flow := file(t, "flow.yaml", fmt.Sprintf("steps:\n  - id: a\n    command: [sh, -c, 'echo $$ > %s; sleep 300']\n", mark))
 		cmd := start(t, "run", flow)
-		cmd.Cancel = nil
-		result := make(chan ended, 1)
-		go func() { result <- finish(t, cmd, "") }()
+		var diagnostics bytes.Buffer
+		cmd.Stderr = &diagnostics
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
 		pid := waitForPID(t, mark)
 		if err := cmd.Process.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
+		result := make(chan error, 1)
+		go func() { result <- cmd.Wait() }()
 		select {
-		case got := <-result:
-			if got.code != code {
-				t.Errorf("%v: exit %d, want %d: %s", sig, got.code, code, got.err)
+		case <-result:
+			if got := cmd.ProcessState.ExitCode(); got != code {
+				t.Errorf("%v: exit %d, want %d: %s", sig, got, code, &diagnostics)
 			}
 		case <-time.After(10 * time.Second):
 			t.Fatalf("%v: still running", sig)
