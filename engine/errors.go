@@ -135,17 +135,53 @@ func details(m map[string]any) json.RawMessage {
 	return b
 }
 
-// record is the JSON that state.errors holds for the error.
+// record is the JSON that state.errors holds for the error. What the errors of
+// OpenFn's jobs have as members of their own (subtype, pos, fix, details, …)
+// stands where jobs look for it; other details stand under details.
 func (e *StepError) record() []byte {
-	b, err := json.Marshal(struct {
-		Source   string          `json:"source"`
-		Name     string          `json:"name"`
-		Severity Status          `json:"severity"`
-		Message  string          `json:"message"`
-		Details  json.RawMessage `json:"details,omitempty"`
-	}{"runtime", e.Name, e.Status, e.Message, e.Details})
+	r := struct {
+		Source        string          `json:"source"`
+		Name          string          `json:"name"`
+		Severity      Status          `json:"severity"`
+		Message       string          `json:"message"`
+		Subtype       json.RawMessage `json:"subtype,omitempty"`
+		Code          json.RawMessage `json:"code,omitempty"`
+		Pos           json.RawMessage `json:"pos,omitempty"`
+		OperationName json.RawMessage `json:"operationName,omitempty"`
+		Line          json.RawMessage `json:"line,omitempty"`
+		Fix           json.RawMessage `json:"fix,omitempty"`
+		Stack         json.RawMessage `json:"stack,omitempty"`
+		Details       json.RawMessage `json:"details,omitempty"`
+	}{Source: "runtime", Name: e.Name, Severity: e.Status, Message: e.Message, Details: e.Details}
+	var known map[string]json.RawMessage
+	if json.Unmarshal(e.Details, &known) == nil && (known["subtype"] != nil || known["operation"] != nil) {
+		var operation struct{ Name, Line json.RawMessage }
+		if json.Unmarshal(known["operation"], &operation) == nil {
+			r.OperationName, r.Line = operation.Name, operation.Line
+		}
+		r.Subtype, r.Code, r.Pos, r.Fix, r.Stack = known["subtype"], known["code"], known["pos"], known["fix"], known["stack"]
+		if r.Details = known["details"]; r.Details == nil {
+			for _, lifted := range []string{"operation", "subtype", "code", "pos", "fix", "stack"} {
+				delete(known, lifted)
+			}
+			r.Details = rest(known)
+		}
+	}
+	b, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // Details was checked to be JSON
+	}
+	return b
+}
+
+// rest is an object of what is left of an error's details, or nil.
+func rest(known map[string]json.RawMessage) json.RawMessage {
+	if len(known) == 0 {
+		return nil
+	}
+	b, err := json.Marshal(known)
+	if err != nil {
+		panic(err) // its values were parsed as JSON
 	}
 	return b
 }

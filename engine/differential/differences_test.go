@@ -80,9 +80,9 @@ func canonical(v any, again []string) any {
 	return canonicalErrors(out)
 }
 
-// errorMembers of a recorded error have to agree; what else is known of it is
-// under details here.
-var errorMembers = []string{"source", "name", "severity", "message"}
+// errorMembers of a recorded error have to agree. There are more here: where it
+// happened, the stack, and the subtype of every error.
+var errorMembers = []string{"source", "name", "severity", "message", "details"}
 
 func canonicalErrors(state object) object {
 	errs, ok := state["errors"].(object)
@@ -99,6 +99,9 @@ func canonicalErrors(state object) object {
 		kept := object{}
 		for _, m := range errorMembers {
 			kept[m] = record[m]
+		}
+		if record["name"] == "RuntimeError" {
+			kept["subtype"] = record["subtype"]
 		}
 		if text, ok := kept["message"].(string); ok {
 			kept["message"] = thrownText(text)

@@ -8,11 +8,12 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import run from '@openfn/runtime';
 
 const [casesPath, resultsPath, options = '{}'] = process.argv.slice(2);
-const { linker } = JSON.parse(options);
+const { linker, raw } = JSON.parse(options);
 const silent = new Proxy({}, { get: () => () => {} });
 
 // What is intended to differ and would show everywhere is taken from the
-// reference here; each is in docs/openfn-differences.md.
+// reference here, unless it is asked for raw; each is in
+// docs/openfn-differences.md.
 //
 // A failed step's changes in place are kept by the reference: its jobs get a
 // copy of their state, so that the original is as it was.
@@ -20,13 +21,13 @@ const COPY = '(state) => JSON.parse(JSON.stringify(state))';
 const withCopy = (source) => source.replace('export default [\n', `export default [\n  ${COPY},\n`);
 // An error thrown in a function that has a name passes for an adaptor's: frames
 // lose their functions' names.
-Error.prepareStackTrace = (error, frames) =>
+if (!raw) Error.prepareStackTrace = (error, frames) =>
   [Error.prototype.toString.call(error), ...frames.map((f) => `    at ${String(f).replace(/^.*\((vm:module\(0\):\d+:\d+)\)$/, '$1')}`)].join('\n');
 
 async function runCase({ plan, input }) {
   const steps = [];
   const edges = [];
-  for (const step of plan.workflow.steps) if (step.expression) step.expression = withCopy(step.expression);
+  for (const step of plan.workflow.steps) if (step.expression && !raw) step.expression = withCopy(step.expression);
   const notify = (event, { jobId, error, next = [] }) => {
     if (event !== 'job-complete' && event !== 'job-error') return;
     steps.push({ id: jobId, error: error ? describe(error) : undefined });
