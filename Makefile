@@ -23,7 +23,8 @@ examples: build ## build the example workers into bin/
 demo: deps examples ## run the main job on real data: flight records through commands and Go workers
 	@scripts/demo
 
-test: deps ## run all tests, race detector on
+test: deps ## run all tests, race detector on, and the libraries' own in Node.js and Python
+	@scripts/test-languages
 	$(GO) test -race -timeout 20m ./...
 
 test-short: ## run the quick tests, without the race detector
