@@ -1,13 +1,10 @@
 """Values that JSON's encoders do not take: what has an obvious JSON form gets
 it, the rest is an error that names where it is."""
 
-import dataclasses
-import datetime
 import enum
 import math
-import numbers
 import operator
-import uuid
+import sys
 from collections.abc import Mapping
 
 
@@ -40,13 +37,24 @@ def member(key, path):
         return int.__repr__(key)
     if isinstance(key, float):
         return float.__repr__(key)
-    if isinstance(key, (datetime.date, datetime.time, uuid.UUID)):
-        return _text(key)
+    text = _text(key)
+    if text is not None:
+        return text
     raise PlainError(path, f"has a key of type {_name(key)}, which JSON has no form for: {key!r}"[:500])
 
 
+def _is(value, module, *names):
+    """Whether value is of a class of a module. One that was never imported has
+    no instances, and need not be imported to find that out."""
+    m = sys.modules.get(module)
+    return m is not None and isinstance(value, tuple(getattr(m, name) for name in names))
+
+
 def _text(value):
-    return str(value) if isinstance(value, uuid.UUID) else value.isoformat()
+    """The text that stands for a date, a time or a UUID; None for all else."""
+    if _is(value, "datetime", "date", "time"):
+        return value.isoformat()
+    return str(value) if _is(value, "uuid", "UUID") else None
 
 
 def _name(value):
@@ -92,12 +100,15 @@ def _composite(value, path, above):
             k = member(k, path)
             result[k] = _plain(v, join(path, k), above)
         return result
-    if isinstance(value, (datetime.date, datetime.time, uuid.UUID)):
-        return _text(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name), join(path, f.name), above) for f in dataclasses.fields(value)}
     if isinstance(value, type):
         raise PlainError(path, f"is the class {value.__qualname__}, which has no JSON form")
+    text = _text(value)
+    if text is not None:
+        return text
+    if hasattr(type(value), "__dataclass_fields__"):
+        import dataclasses
+
+        return {f.name: _plain(getattr(value, f.name), join(path, f.name), above) for f in dataclasses.fields(value)}
     hint = ""
     if isinstance(value, (bytes, bytearray, memoryview)):
         hint = "; decode it, encode it as base64, or store it as a key of its own with state.set_raw"
@@ -107,6 +118,6 @@ def _composite(value, path, above):
         return _plain(value.tolist(), path, above)
     elif hasattr(type(value), "__index__"):
         return operator.index(value)
-    elif isinstance(value, numbers.Real):
+    elif _is(value, "numbers", "Real"):
         return _plain(float(value), path, above)
     raise PlainError(path, f"is of type {_name(value)}, which has no JSON form{hint}")

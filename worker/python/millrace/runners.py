@@ -94,7 +94,8 @@ def _import_error(e, path):
     if isinstance(e, SyntaxError):
         file, line, column = e.filename or path, e.lineno, e.offset
         details.update(file=file, line=line, column=column, text=(e.text or "").rstrip())
-        return StepError(f"{type(e).__name__}: {e.msg} ({file}, line {line}, column {column})", "SyntaxError", "crash", details)
+        kind = "" if type(e) is SyntaxError else f"{type(e).__name__}: "
+        return StepError(f"{kind}{e.msg} ({file}, line {line}, column {column})", "SyntaxError", "crash", details)
     message = f"{type_name(e)}: {e}"
     if "line" in details:
         message += f" ({details['file']}, line {details['line']})"

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import sys
 import unittest
 
 import stub  # first: it sets the path
@@ -244,6 +245,46 @@ class Bytes(Case):
         self.s.run(code, {"a": 1})
         self.assertIn("released", self.s.document(self.s.run(code, {"a": 1}).table))
 
+    def test_arrow_calls(self):
+        """Without pyarrow: a stand-in that makes the same calls."""
+        source = """
+        import sys, types
+        class Writer:
+            def __init__(self, sink, schema): self.sink = sink; sink.write(schema)
+            def __enter__(self): return self
+            def __exit__(self, *_): self.sink.close()
+            def write(self, table): self.sink.write(memoryview(table.data)); assert self.sink.tell() == 2 + len(table.data)
+            def write_batch(self, b): self.sink.write(b)
+        class Reader(list):
+            schema = b"S:"
+        class Table:
+            schema = b"S:"
+            data = b"x" * 300_000
+        pa = types.SimpleNamespace(
+            py_buffer=lambda v: ("buffer", v), PythonFile=lambda sink, mode: sink, RecordBatchReader=Reader,
+            ipc=types.SimpleNamespace(new_stream=Writer, open_stream=lambda b: ("reader", b)),
+        )
+        def step(state):
+            sys.modules["pyarrow"] = pa
+            try:
+                state.set_arrow("table", Table)
+                state.set_arrow("batches", Reader([b"one", b"two"]))
+                reader, (buffer, view) = state.arrow("batches")
+                assert (reader, buffer, bytes(view), view.readonly) == ("reader", "buffer", b"S:onetwo", True)
+                try:
+                    state.arrow("json")
+                except TypeError as e:
+                    state["why"] = str(e)
+            finally:
+                del sys.modules["pyarrow"]
+        """
+        e = self.s.run(self.s.code(source), {"json": [1]})
+        self.assertEqual(e.message.type, "done", e.message)
+        rows = dict(e.table.rows)
+        self.assertEqual([rows[k][0].encoding for k in ("table", "batches")], [ARROW, ARROW])
+        self.assertEqual(self.s.bytes(rows["table"]), b"S:" + b"x" * 300_000)
+        self.assertIn("not an Arrow stream", self.s.document(e.table)["why"])
+
     @unittest.skipUnless(importlib.util.find_spec("pyarrow"), "pyarrow is not installed")
     def test_arrow(self):
         e = self.step("import pyarrow as pa; state.set_arrow('t', pa.table({'x': [1, 2, 3]}))", {})
@@ -277,6 +318,29 @@ class Large(unittest.TestCase):
     def test_prefault(self):
         with Supervisor(prefault=8 << 20) as s:
             self.assertEqual(s.result("def step(state): return 'x' * 600_000", {}), "x" * 600_000)
+
+    def test_threads_of_a_step(self):
+        source = """
+        from threading import Thread
+        def step(state):
+            def work(n):
+                for i in range(50):
+                    state.set_raw(f"{n}", "raw", bytes([n]) * (i * 7000))
+                    print(n, i)
+            threads = [Thread(target=work, args=(n,)) for n in range(4)]
+            for t in threads: t.start()
+            for t in threads: t.join()
+        """
+        with Supervisor() as s:
+            for _ in range(3):
+                e = s.run(s.code(source), {})
+                self.assertEqual(s.document(e.table), {str(n): bytes([n]) * 343_000 for n in range(4)})
+                self.assertEqual(len(e.message.blocks), 4)
+                s.send("release", blocks=e.message.blocks)
+
+    def test_isolated_python(self):
+        with Supervisor([sys.executable, "-I", stub.WORKER]) as s:
+            self.assertEqual(s.result("import millrace\ndef step(state): return millrace.__file__", {}), os.path.join(stub.ROOT, "millrace", "__init__.py"))
 
     def test_detach(self):
         with Supervisor() as s:
