@@ -226,7 +226,9 @@ class Executor:
             self._fail(job, failure)
         finally:
             self._job = None
-            input.rows.clear()  # rows and input refer to each other: the values go now, not when the collector comes
+            # Rows and input refer to each other: the values are to go now, not
+            # when the collector comes.
+            input.rows.clear()
 
     def _run(self, job, code, input):
         if code is None:
