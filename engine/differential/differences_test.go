@@ -150,11 +150,31 @@ func numbered(doc object, again []string) object {
 		if leaf, ok := v.(object); ok {
 			v = canonicalErrors(leaf)
 		}
-		lists[id] = append(lists[id], js(v))
+		lists[id] = append(lists[id], js(withoutNegativeZero(v)))
 	}
 	for id, texts := range lists {
 		slices.Sort(texts)
 		out[id] = strings.Join(texts, "\n")
 	}
 	return out
+}
+
+// withoutNegativeZero rewrites -0 in place: a number that no step decodes keeps
+// its text, and -0 equals 0.
+func withoutNegativeZero(v any) any {
+	switch v := v.(type) {
+	case float64:
+		if v == 0 {
+			return 0.0
+		}
+	case object:
+		for k, item := range v {
+			v[k] = withoutNegativeZero(item)
+		}
+	case []any:
+		for i, item := range v {
+			v[i] = withoutNegativeZero(item)
+		}
+	}
+	return v
 }
