@@ -8,7 +8,7 @@ import { Channel } from './channel.js';
 import { evaluate } from './conditions.js';
 import { argumentsText, makeConsole } from './console.js';
 import { StepError, classify, describe, jsonSafe } from './errors.js';
-import { MAX_FRAME_SIZE, FrameSizeError } from './frames.js';
+import { MAX_FRAME_SIZE, FrameSizeError, Kind } from './frames.js';
 import { Input } from './lazy.js';
 import { exitNow } from './libc.js';
 import { toTable } from './result.js';
@@ -165,7 +165,24 @@ class Executor {
       drop: (segments) => this.#channel.send({ message: { type: 'detach', segments } }),
     });
     this.#segments = new Segments(this.#arena);
+    setImmediate(() => this.#rehearse());
     if (message.prefaultBytes > 0n) setImmediate(() => this.#arena.prefault(Number(message.prefaultBytes)));
+  }
+
+  /**
+   * Makes a result and throws it away, so that the first real one finds the
+   * arena's memory made and the code compiled: about a millisecond.
+   */
+  #rehearse() {
+    if (this.#current) return;
+    const input = new Input({ kind: Kind.OBJECT, rows: [] }, this.#segments);
+    try {
+      const result = { ...input.state, number: 1, text: 'text', list: [{ a: null }] };
+      evaluate(['state.number > 0'], '', toTable(result, { input, arena: this.#arena, segments: this.#segments, dropKeys: this.#welcome.dropKeys }), this.#segments);
+    } finally {
+      this.#arena.abort();
+      input.close();
+    }
   }
 
   /** Compiling starts at once; what goes wrong is the answer to the first execute. */
