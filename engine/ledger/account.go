@@ -92,11 +92,14 @@ func (a *Account) Remaining() uint64 {
 // before. On success the caller holds the table (see Release) and reused is
 // how many of its bytes were there before. A *RefError means that o broke the
 // rules and must not be heard again; after a *BudgetError the blocks are o's
-// again and o is in order.
+// again and o is in order; after ErrOwnerGone there is nothing of the result left.
 func (a *Account) Publish(o *Owner, blocks []shm.Block, t ipc.Table) (reused uint64, err error) {
 	l := a.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if o.closed {
+		return 0, ErrOwnerGone
+	}
 	entered := make([]*block, 0, len(blocks))
 	undo := func() {
 		for _, b := range entered {

@@ -1,10 +1,15 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/millrace/millrace/shm"
 )
+
+// ErrOwnerGone is a result that came too late: its executor died before it could
+// be entered, and what it had written with it.
+var ErrOwnerGone = errors.New("ledger: the executor is gone")
 
 // RefError is a reference, block or segment from an executor that is not what
 // it may be. It is the executor's fault, never its user's.

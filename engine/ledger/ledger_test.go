@@ -156,6 +156,17 @@ func TestReusedBytesAreCounted(t *testing.T) {
 	a.Release(second)
 }
 
+func TestResultOfADeadExecutor(t *testing.T) {
+	l := New()
+	a := openAccount(t, l, "run", 0)
+	w := newWriter(t, l, 7)
+	row, block := w.put(t, "k", `1`)
+	w.owner.Close()
+	if _, err := a.Publish(w.owner, []shm.Block{block}, object(row)); !errors.Is(err, ErrOwnerGone) {
+		t.Fatalf("got %v", err)
+	}
+}
+
 func TestBudget(t *testing.T) {
 	l := New()
 	a := openAccount(t, l, "run", 100)

@@ -25,6 +25,8 @@ type Owner struct {
 	ledger *Ledger
 	notify func()
 
+	closed bool // guarded by the ledger's lock
+
 	mu        sync.Mutex // taken after the ledger's
 	blocks    []shm.Block
 	detach    []shm.SegmentID
@@ -172,6 +174,7 @@ func (o *Owner) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.owners, o)
+	o.closed = true
 	for _, s := range l.segments {
 		delete(s.readers, o)
 		if s.owner == o {

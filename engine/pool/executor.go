@@ -428,6 +428,9 @@ func (x *Executor) breach(err error) error {
 	if errors.As(err, &budget) {
 		return err
 	}
+	if errors.Is(err, ledger.ErrOwnerGone) { // it died between its answer and now
+		return x.death(ipc.ErrHangUp)
+	}
 	x.fail(err)
 	return x.death(err)
 }
