@@ -43,6 +43,15 @@ const (
 	TypeShutdown   Type = 14 // supervisor: finish and exit
 	TypeDoorbell   Type = 15 // either, on the socket only: look at the ring
 	TypeFromSocket Type = 16 // either, on the ring only: the next frame is on the socket
+	TypeCall       Type = 17 // executor: run another step on this state, for the step that runs here
+	TypeResult     Type = 18 // supervisor: what came of a call
+	TypeForget     Type = 19 // executor: the results of these calls are not needed any more
+	TypeForward    Type = 20 // executor: this step's result goes on to that step
+	TypeStream     Type = 21 // executor: hand this state over now, with a stream that I will feed
+	TypeConsume    Type = 22 // executor: I want to read this stream
+	TypeStreamRing Type = 23 // supervisor: the memory of a stream (one descriptor)
+	TypeWake       Type = 24 // either: look at the stream's ring
+	TypeStreamEnd  Type = 25 // either: one end of a stream is finished
 )
 
 var typeNames = [...]string{
@@ -50,6 +59,9 @@ var typeNames = [...]string{
 	TypeRelease: "release", TypePrepare: "prepare", TypeExecute: "execute", TypeDone: "done",
 	TypeFail: "fail", TypeCancel: "cancel", TypeLog: "log", TypePing: "ping", TypePong: "pong",
 	TypeShutdown: "shutdown", TypeDoorbell: "doorbell", TypeFromSocket: "from-socket",
+	TypeCall: "call", TypeResult: "result", TypeForget: "forget", TypeForward: "forward",
+	TypeStream: "stream", TypeConsume: "consume", TypeStreamRing: "stream-ring",
+	TypeWake: "wake", TypeStreamEnd: "stream-end",
 }
 
 // String returns the type's name in PROTOCOL.md.
@@ -105,8 +117,8 @@ func parseHeader(b []byte) (header, error) {
 		return h, protocolErrorf("%s: head of %d bytes in a frame of %d", h.typ, h.headSize, h.size)
 	case h.files > maxFiles(h.typ):
 		return h, protocolErrorf("%s: %d descriptors declared, at most %d allowed", h.typ, h.files, maxFiles(h.typ))
-	case h.typ == TypeAttach && h.files == 0:
-		return h, protocolErrorf("attach: no descriptor declared")
+	case (h.typ == TypeAttach || h.typ == TypeStreamRing) && h.files == 0:
+		return h, protocolErrorf("%s: no descriptor declared", h.typ)
 	case h.tableKind > KindValue:
 		return h, protocolErrorf("%s: unknown table kind %d", h.typ, h.tableKind)
 	case h.tableKind != KindAbsent && !carriesState(h.typ):
@@ -118,15 +130,22 @@ func parseHeader(b []byte) (header, error) {
 }
 
 // maxFiles is how many descriptors a frame of the type may bring: a segment's
-// or the ring's.
+// or a ring's.
 func maxFiles(t Type) uint8 {
-	if t == TypeAttach || t == TypeWelcome {
+	switch t {
+	case TypeAttach, TypeWelcome, TypeStreamRing:
 		return 1
 	}
 	return 0
 }
 
-func carriesState(t Type) bool { return t == TypeExecute || t == TypeDone }
+func carriesState(t Type) bool {
+	switch t {
+	case TypeExecute, TypeDone, TypeCall, TypeResult, TypeStream:
+		return true
+	}
+	return false
+}
 
 func align(n int) int { return (n + frameAlign - 1) &^ (frameAlign - 1) }
 
@@ -136,7 +155,8 @@ type Envelope struct {
 	ID uint64
 	// Message is the head, one of the pointer types in this package.
 	Message Message
-	// State is the table of an execute or a done; its zero value elsewhere.
+	// State is the table of a message that carries a state; its zero value
+	// elsewhere.
 	State Table
 	// File is the descriptor that travels with the frame, or nil. On Send it
 	// stays the caller's; on Receive it becomes the caller's, to close.

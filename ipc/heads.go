@@ -43,6 +43,24 @@ func newMessage(t Type) (Message, error) {
 		return new(doorbell), nil
 	case TypeFromSocket:
 		return new(fromSocket), nil
+	case TypeCall:
+		return new(Call), nil
+	case TypeResult:
+		return new(Result), nil
+	case TypeForget:
+		return new(Forget), nil
+	case TypeForward:
+		return new(Forward), nil
+	case TypeStream:
+		return new(Stream), nil
+	case TypeConsume:
+		return new(Consume), nil
+	case TypeStreamRing:
+		return new(StreamRing), nil
+	case TypeWake:
+		return new(Wake), nil
+	case TypeStreamEnd:
+		return new(StreamEnd), nil
 	}
 	return nil, protocolErrorf("unknown frame type %d", uint8(t))
 }

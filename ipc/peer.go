@@ -38,8 +38,13 @@ type pending struct {
 
 // answeredBy reports whether a reply of type t may answer the request.
 func (p pending) answeredBy(t Type) bool {
-	if p.typ == TypePing {
+	switch p.typ {
+	case TypePing:
 		return t == TypePong
+	case TypeCall:
+		return t == TypeResult || t == TypeFail
+	case TypeStream, TypeConsume:
+		return t == TypeStreamRing || t == TypeFail
 	}
 	return t == TypeDone || t == TypeFail
 }
@@ -64,8 +69,9 @@ func (p *Peer) Err() error {
 	return p.err
 }
 
-// Serve receives until the channel fails, gives replies (done, fail, pong) to
-// the calls that wait for them and everything else to handle.
+// Serve receives until the channel fails, gives replies (done, fail, pong,
+// result, stream-ring) to the calls that wait for them and everything else to
+// handle.
 //
 // handle is called for one message at a time, in order, by Serve or by a
 // goroutine that helps it (Help, Wait). It must not block for long, for
@@ -188,7 +194,7 @@ func (p *Peer) Help(until func() bool) {
 
 func (p *Peer) dispatch(e *Envelope) error {
 	switch e.Message.Type() {
-	case TypeDone, TypeFail, TypePong:
+	case TypeDone, TypeFail, TypePong, TypeResult, TypeStreamRing:
 		return p.deliver(e)
 	}
 	err := p.handle(e)

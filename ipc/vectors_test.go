@@ -72,7 +72,7 @@ func TestVectors(t *testing.T) {
 		seen[v.Type]++
 		t.Run(v.Name, func(t *testing.T) { checkVector(t, v) })
 	}
-	for typ := TypeHello; typ <= TypeFromSocket; typ++ {
+	for typ := TypeHello; typ <= TypeStreamEnd; typ++ {
 		if seen[typ.String()] == 0 {
 			t.Errorf("no vector of a %s", typ)
 		}
@@ -194,7 +194,7 @@ func standIn(files int) *os.File {
 }
 
 func messageNamed(t *testing.T, name string) Message {
-	for typ := TypeHello; typ <= TypeFromSocket; typ++ {
+	for typ := TypeHello; typ <= TypeStreamEnd; typ++ {
 		if typ.String() == name {
 			m, err := newMessage(typ)
 			if err != nil {
