@@ -116,9 +116,31 @@ func (b *builder) step(n *node, at path) {
 	s.Memory = b.size(f.Memory, at.with("memory"))
 	s.Retry = b.retry(f.Retry, at.with("retry"))
 	s.Reuse = boolean(f.Reuse)
+	if s.PerTask = text(f.Process) == "per-task"; s.PerTask && s.Reuse != nil && *s.Reuse {
+		b.problem(at.with("reuse"), "a process per task is not used again: leave one of %q and %q out", "process", "reuse").onKey = true
+	}
+	s.Reserve = b.size(f.Reserve, at.with("reserve"))
+	b.demand(s, f, at)
 	b.work(s, f, at)
 	b.plan.Steps = append(b.plan.Steps, s)
 	b.next(s, f.Next, at.with("next"))
+}
+
+// demand reads how a step asks for the items of a stream.
+func (b *builder) demand(s *Step, f fileStep, at path) {
+	s.MaxDemand, _ = f.MaxDemand.int()
+	s.MinDemand, _ = f.MinDemand.int()
+	s.ManualDemand = text(f.Demand) == "manual"
+	if most := orDefault(s.MaxDemand, DefaultMaxDemand); s.MinDemand >= most {
+		b.problem(at.with("min_demand"), "%d is not below max_demand, which is %d", s.MinDemand, most)
+	}
+}
+
+func orDefault(v, fallback int) int {
+	if v == 0 {
+		return fallback
+	}
+	return v
 }
 
 func (b *builder) retry(n *node, at path) Retry {

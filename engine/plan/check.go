@@ -118,6 +118,8 @@ func (c *checker) complete(s *Step) {
 	if s.Reuse == nil {
 		s.Reuse = o.Reuse
 	}
+	s.MaxDemand = orDefault(s.MaxDemand, DefaultMaxDemand)
+	s.MinDemand = orDefault(s.MinDemand, s.MaxDemand/2)
 	if s.Python != nil && s.Python.Function == "" {
 		s.Python.Function = DefaultPythonFunction
 	}

@@ -43,6 +43,12 @@ func (c *checker) fields(s *Step) {
 	c.atLeastZero(int64(s.Concurrency), s.at.with("concurrency"))
 	c.atLeastZero(s.Memory, s.at.with("memory"))
 	c.notNegative(s.Timeout, s.at.with("timeout"))
+	c.atLeastZero(s.Reserve, s.at.with("reserve"))
+	c.atLeastZero(int64(s.MaxDemand), s.at.with("max_demand"))
+	c.atLeastZero(int64(s.MinDemand), s.at.with("min_demand"))
+	if s.MaxDemand > 0 && s.MinDemand >= s.MaxDemand {
+		c.problem(s.at.with("min_demand"), "%d is not below max_demand, which is %d", s.MinDemand, s.MaxDemand)
+	}
 	r := s.Retry
 	c.atLeastZero(int64(r.Attempts), s.at.with("retry", "attempts"))
 	c.notNegative(r.Backoff, s.at.with("retry", "backoff"))

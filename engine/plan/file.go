@@ -77,6 +77,11 @@ type fileStep struct {
 	Memory        *node `key:"memory"`
 	Retry         *node `key:"retry"`
 	Reuse         *node `key:"reuse"`
+	Process       *node `key:"process"`
+	Reserve       *node `key:"reserve"`
+	MaxDemand     *node `key:"max_demand"`
+	MinDemand     *node `key:"min_demand"`
+	Demand        *node `key:"demand"`
 
 	Previous        *node `key:"previous"`
 	SourceMap       *node `key:"sourceMap"`

@@ -86,6 +86,11 @@ steps:
     worker: [mill-worker, 1.10, true]
     function: count
     retry: 2
+    process: per-task
+    reserve: 5MB
+    max_demand: 100
+    min_demand: 20
+    demand: manual
     next: out
   - id: py
     python: py/step.py
@@ -131,6 +136,11 @@ func TestParseEverything(t *testing.T) {
 		}
 		if s.Reuse == nil {
 			s.Reuse = &yes
+		}
+		if s.ID == "wrk" {
+			s.PerTask, s.Reserve, s.MaxDemand, s.MinDemand, s.ManualDemand = true, 5e6, 100, 20, true
+		} else {
+			s.MaxDemand, s.MinDemand = DefaultMaxDemand, DefaultMaxDemand/2
 		}
 		got := *p.Steps[i]
 		got.Next, got.at = nil, nil

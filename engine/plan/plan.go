@@ -130,6 +130,19 @@ type Step struct {
 	// Reuse says whether an executor may go on to serve other runs. Nil: the
 	// engine's default.
 	Reuse *bool
+	// PerTask gives each task a process of its own, whose exit frees all its
+	// memory. It goes before Reuse.
+	PerTask bool
+	// Reserve is how many bytes a task of this step is expected to publish: the
+	// host's memory must have room for them before it starts. 0: the largest
+	// output seen so far.
+	Reserve int64
+	// MaxDemand is how many items of a stream the step asks for ahead, and
+	// MinDemand how few of them are left when it asks again. Validate makes 0
+	// DefaultMaxDemand and half of MaxDemand.
+	MaxDemand, MinDemand int
+	// ManualDemand: the step asks for items itself, and none come unasked.
+	ManualDemand bool
 
 	// Index is the step's place in Plan.Steps; Validate sets it.
 	Index int
@@ -139,6 +152,9 @@ type Step struct {
 
 	at path
 }
+
+// DefaultMaxDemand is how many items of a stream a step asks for ahead.
+const DefaultMaxDemand = 1000
 
 // Edge leads from one step to another.
 type Edge struct {
