@@ -18,6 +18,9 @@ type branch struct {
 	state    ipc.Table
 	upstream string // the step the state comes from
 	lastEnd  uint64 // when that step's code ended, CLOCK_MONOTONIC in ns
+	// execution is the number of the step's execution that runs now or, between
+	// steps, was the last one; from is the one before it.
+	execution, from int
 }
 
 // walk executes steps from the one given until the branch reaches a leaf or
@@ -39,7 +42,7 @@ func (b *branch) walk(ctx context.Context, at int) {
 			return
 		}
 		if len(targets) == 0 {
-			r.leaf(st, b.state, failed)
+			r.leaf(st, b.state, b.execution, failed)
 			return
 		}
 		for _, to := range targets[1:] {
@@ -87,14 +90,18 @@ func (b *branch) step(ctx context.Context, st *stage) (verdicts []ipc.Verdict, f
 		return nil, nil, err
 	}
 	defer r.account.Release(added)
+	b.from, b.execution = b.execution, int(r.executions.Add(1))
 	report := StepReport{ID: st.step.ID, Status: StatusSuccess, InputBytes: input.Size()}
 	defer func() {
 		r.reports.add(report)
-		e := Event{Type: EventStepComplete, Step: st.step.ID, Attempt: report.Attempts, Report: &report}
+		e := Event{Type: EventStepComplete, Step: st.step.ID, Attempt: report.Attempts, Execution: b.execution, From: b.from, Report: &report}
 		if failed != nil {
 			e.Err = failed
 		} else if err != nil {
 			e.Err = err
+		}
+		if err == nil {
+			e.State = &State{run: r, table: b.state}
 		}
 		r.emit(e)
 	}()
@@ -113,7 +120,7 @@ func (b *branch) step(ctx context.Context, st *stage) (verdicts []ipc.Verdict, f
 		}
 		if report.Attempts <= st.step.Retry.Attempts {
 			delay := pause(st.step.Retry, report.Attempts)
-			r.emit(Event{Type: EventStepRetry, Step: st.step.ID, Attempt: report.Attempts, Err: step, Delay: delay})
+			r.emit(Event{Type: EventStepRetry, Step: st.step.ID, Attempt: report.Attempts, Execution: b.execution, From: b.from, Err: step, Delay: delay})
 			select {
 			case <-time.After(delay):
 				report.Status, report.Error = StatusSuccess, ""
@@ -142,7 +149,7 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 		return nil, err
 	}
 	defer r.engine.pool.Release(x)
-	r.emit(Event{Type: EventStepStart, Step: st.step.ID, Attempt: report.Attempts})
+	r.emit(Event{Type: EventStepStart, Step: st.step.ID, Attempt: report.Attempts, Execution: b.execution, From: b.from})
 	task := pool.Task{
 		Code: st.code, Input: input, Account: r.account,
 		Execute: ipc.Execute{
@@ -159,7 +166,7 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 	}
 	if r.options.Observe != nil {
 		task.OnLog = func(m *ipc.Log) {
-			r.emit(Event{Type: EventLog, Step: st.step.ID, Attempt: report.Attempts, Log: &LogLine{
+			r.emit(Event{Type: EventLog, Step: st.step.ID, Attempt: report.Attempts, Execution: b.execution, From: b.from, Log: &LogLine{
 				Time: time.UnixMicro(int64(m.Time)), Level: m.Level, Source: m.Source, Message: m.Message, Structured: m.Structured,
 			}})
 		}

@@ -24,6 +24,15 @@ type Event struct {
 	// Step and Attempt are set on the events of a step. Attempt counts from 1.
 	Step    string
 	Attempt int
+	// Execution numbers the executions of steps in the run, from 1, and is set
+	// on the events of one, except edges. An execution that is retried has one
+	// EventStepStart for each attempt that started, and one EventStepComplete.
+	// From is the execution whose output it was given, 0 for the run's input.
+	Execution, From int
+	// State is set on the EventStepComplete of an execution after which the
+	// branch goes on: its output, or after a failure its input with the failure
+	// recorded. It is valid until Observe returns, unless Hold is called.
+	State *State
 	// Log is set on EventLog.
 	Log *LogLine
 	// Report is set on EventStepComplete.

@@ -62,6 +62,7 @@ type Run struct {
 	failed     *StepError     // the first failure of a leaf
 	iterations map[string]int // executions by step
 
+	executions  atomic.Int64 // of steps, begun so far
 	reports     reports
 	decodes     atomic.Uint64
 	scalars     atomic.Uint64
@@ -80,7 +81,10 @@ type Leaf struct {
 	Step string
 	// State is held by the run until it is closed.
 	State ipc.Table
-	order int // the step's place in the plan
+	// Execution is the number of the step's last execution in the branch, as in
+	// Event; 0 when none ran, so that the state is the run's input.
+	Execution int
+	order     int // the step's place in the plan
 }
 
 func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*Run, error) {
@@ -172,10 +176,10 @@ func (r *Run) end(err *StepError) {
 }
 
 // leaf enters the end of a branch, and takes over its state.
-func (r *Run) leaf(st *stage, state ipc.Table, failed *StepError) {
+func (r *Run) leaf(st *stage, state ipc.Table, execution int, failed *StepError) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.leaves = append(r.leaves, Leaf{Step: st.step.ID, State: state, order: st.step.Index})
+	r.leaves = append(r.leaves, Leaf{Step: st.step.ID, State: state, Execution: execution, order: st.step.Index})
 	if r.failed == nil {
 		r.failed = failed
 	}
