@@ -125,10 +125,13 @@ export function parseFrame(bytes) {
   return { id: h.id, message, table, files: h.files };
 }
 
+const WITH_FILE = new Set(['attach', 'stream-ring']);
+const WITH_TABLE = new Set(['execute', 'done', 'call', 'result', 'stream']);
+
 /** Descriptors and tables come with certain messages only. */
 function checkExtras(type, { files, tableKind }) {
-  if (type === 'attach' ? files !== 1 : files > (type === 'welcome' ? 1 : 0)) throw new ProtocolError(`${type}: ${files} descriptors declared`);
-  if (tableKind !== Kind.ABSENT && type !== 'execute' && type !== 'done') throw new ProtocolError(`${type} carries a state`);
+  if (WITH_FILE.has(type) ? files !== 1 : files > (type === 'welcome' ? 1 : 0)) throw new ProtocolError(`${type}: ${files} descriptors declared`);
+  if (tableKind !== Kind.ABSENT && !WITH_TABLE.has(type)) throw new ProtocolError(`${type} carries a state`);
 }
 
 function readTable(r, kind, rowCount) {

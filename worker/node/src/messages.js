@@ -57,6 +57,15 @@ export const MESSAGES = {
   shutdown: [14, {}],
   doorbell: [15, {}],
   'from-socket': [16, {}],
+  call: [17, { step: str, until: str, timeout: u64, blocks }],
+  result: [18, { step: str }],
+  forget: [19, { calls: ids }],
+  forward: [20, { step: str }],
+  stream: [21, { key: str, encoding: u8, capacity: u64, blocks }],
+  consume: [22, { stream: u64 }],
+  'stream-ring': [23, { stream: u64, capacity: u64, maxDemand: u32, minDemand: u32, manual: bool }],
+  wake: [24, { stream: u64 }],
+  'stream-end': [25, { stream: u64, severity: str, name: str, message: str }],
 };
 
 const zero = new Map([[u8, 0], [u16, 0], [u32, 0], [u64, 0n], [str, ''], [bool, false]]);
