@@ -200,11 +200,21 @@ FIELDS = {
     "shutdown": (),
     "doorbell": (),
     "from-socket": (),
+    "call": (("step", "str"), ("until", "str"), ("timeout", "u64"), ("blocks", "blocks")),
+    "result": (("step", "str"),),
+    "forget": (("calls", "u64s"),),
+    "forward": (("step", "str"),),
+    "stream": (("key", "str"), ("encoding", "u8"), ("capacity", "u64"), ("blocks", "blocks")),
+    "consume": (("stream", "u64"),),
+    "stream-ring": (("stream", "u64"), ("capacity", "u64"), ("max_demand", "u32"), ("min_demand", "u32"), ("manual", "bool")),
+    "wake": (("stream", "u64"),),
+    "stream-end": (("stream", "u64"), ("severity", "str"), ("name", "str"), ("message", "str")),
 }  # fmt: skip
 TYPES = dict(enumerate(FIELDS, 1))
 NUMBERS = {name: number for number, name in TYPES.items()}
-_STATEFUL = (NUMBERS["execute"], NUMBERS["done"])
-_ATTACH, _WELCOME = NUMBERS["attach"], NUMBERS["welcome"]
+_STATEFUL = frozenset(NUMBERS[name] for name in ("execute", "done", "call", "result", "stream"))
+_WITH_FILE = frozenset((NUMBERS["attach"], NUMBERS["stream-ring"]))
+_MAY_HAVE_FILE = _WITH_FILE | {NUMBERS["welcome"]}
 
 
 def _padding(n):
@@ -215,10 +225,10 @@ def encode(envelope):
     """The envelope's frame. ValueError: a peer would refuse it."""
     message, id, table, file = envelope
     number = NUMBERS[message.type]
-    if file >= 0 and number not in (_ATTACH, _WELCOME):
+    if file >= 0 and number not in _MAY_HAVE_FILE:
         raise ValueError(f"{message.type} brings a descriptor")
-    if file < 0 and number == _ATTACH:
-        raise ValueError("attach brings no descriptor")
+    if file < 0 and number in _WITH_FILE:
+        raise ValueError(f"{message.type} brings no descriptor")
     if table.kind != ABSENT and number not in _STATEFUL:
         raise ValueError(f"{message.type} carries a table")
     head = _Encoder()
@@ -259,7 +269,7 @@ def parse_header(b, at=0):
         raise ProtocolError(f"unknown frame type {h.type}")
     if h.head_size > h.size - HEADER_SIZE:
         raise ProtocolError(f"{name}: head of {h.head_size} bytes in a frame of {h.size}")
-    if h.files > (h.type in (_ATTACH, _WELCOME)) or h.type == _ATTACH and h.files == 0:
+    if h.files > (h.type in _MAY_HAVE_FILE) or h.files == 0 and h.type in _WITH_FILE:
         raise ProtocolError(f"{name}: {h.files} descriptors declared")
     if h.kind > VALUE or h.kind != ABSENT and not stateful:
         raise ProtocolError(f"{name}: table of kind {h.kind}")
