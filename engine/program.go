@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -169,9 +168,6 @@ func (e *Engine) pack(p *plan.Plan, st *stage) error {
 		st.spec = &pool.Spec{Name: "python", Argv: argv, Dir: p.Dir, DropKeys: p.Options.DropKeys, Reuse: reuse(false)}
 		return st.setCode("python", map[string]any{"path": s.Python.Path, "function": s.Python.Function})
 	case s.Expression != nil:
-		if p.Globals != nil {
-			return errors.New("the workflow has globals, which its JavaScript steps would not see in this release: put them into the expressions")
-		}
 		argv := orElse(p.Options.Node, e.options.Node)
 		if s.Memory == 0 || s.Memory >= 2*initialHeap {
 			argv = append(argv, "--initial-old-space-size="+strconv.Itoa(initialHeap>>20))
@@ -213,6 +209,9 @@ func (e *Engine) javascript(p *plan.Plan, s *plan.Step) map[string]any {
 		adaptors = append(adaptors, adaptor)
 	}
 	spec := map[string]any{"source": s.Expression.Text, "path": path, "adaptors": adaptors, "repo_dir": e.options.AdaptorRepo}
+	if p.Globals != nil {
+		spec["globals"] = p.Globals.Text
+	}
 	return spec
 }
 

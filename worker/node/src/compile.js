@@ -270,6 +270,31 @@ export function compileScript(source, { name = 'src', adaptors = [], ignore = []
   return { ...assemble({ s, found, source, name, head, open: '__exports.default = [', tail }), operations, imports: [...specifiers] };
 }
 
+/**
+ * A module that is no job, as the text of an async function of `(__import,
+ * state)` which returns its exports: nothing in it is an operation.
+ * @param {string} source
+ * @param {{name?: string}} [options]
+ * @returns {{code: string, map: import('magic-string').SourceMap, imports: string[], exports: string[]}}
+ *   exports: the names that it exports itself, without those of `export *`
+ */
+export function compileModule(source, { name = 'src' } = {}) {
+  const ast = parseSource(source);
+  const s = new MagicString(source, { filename: 'source' });
+  if (source.startsWith('#!')) s.overwrite(0, 2, '//');
+  const specifiers = new Set();
+  const named = [];
+  const stars = [];
+  const declaresState = analyze(ast).scope.declarations.has('state');
+  let head = `(async function (__import, ${declaresState ? '__state' : 'state'}) { "use strict"; const __exports = {};\n`;
+  for (const node of ast.body) head += moduleStatement(s, node, specifiers, named, stars);
+  const star = stars.map((from) => `...__import(${JSON.stringify(from)}), `).join('');
+  const tail = `return { ${star}...__exports, ${named.join(', ')} };\n})`;
+  const found = { isArray: false, nodes: [], statements: [] };
+  const names = named.map((entry) => /^(?:"(?:[^"\\]|\\.)*"|[^:]+)/.exec(entry)[0]).map((key) => (key.startsWith('"') ? JSON.parse(key) : key));
+  return { ...assemble({ s, found, source, name, head, open: '', tail }), imports: [...specifiers], exports: names };
+}
+
 /** Takes imports and exports out of the code; returns what goes to its head. */
 function moduleStatement(s, node, specifiers, named, stars) {
   const from = node.source?.value;

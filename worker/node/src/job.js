@@ -8,6 +8,7 @@ import vm from 'node:vm';
 import { TraceMap, originalPositionFor } from '@jridgewell/trace-mapping';
 import { load } from './adaptors.js';
 import { CompileError, compileScript } from './compile.js';
+import { Globals } from './globals.js';
 import { StepError, classify, describe, jsonSafe, validationError } from './errors.js';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
@@ -26,10 +27,13 @@ export class Job {
   #factory;
   #modules = new Map();
   #timers;
+  #context;
+  /** @type {Globals | null} */
+  #globals = null;
 
   /**
    * Compiles a job and loads what it imports.
-   * @param {{source: string, path?: string, adaptors?: {name: string, version?: string, path?: string}[], repo_dir?: string, globals?: Record<string, unknown>}} spec
+   * @param {{source: string, path?: string, adaptors?: {name: string, version?: string, path?: string}[], repo_dir?: string, globals?: string}} spec
    * @param {{console: Console}} host
    */
   static async prepare(spec, { console }) {
@@ -43,12 +47,15 @@ export class Job {
       job.#modules.set(name, exports);
       adaptors.push({ name, exports: Object.keys(exports) });
     }
+    if (spec.globals?.trim()) job.#globals = await Globals.prepare(spec.globals, where);
     const script = job.#compile(adaptors);
     for (const specifier of script.imports) {
       if (!job.#modules.has(specifier)) job.#modules.set(specifier, await load(specifier, where));
     }
     const { context, timers } = takeContext(console);
     job.#timers = timers;
+    job.#context = context;
+    job.#globals?.link(context);
     job.#factory = new vm.Script(script.code, { filename: SCHEME + job.#name }).runInContext(context);
     return job;
   }
@@ -61,7 +68,7 @@ export class Job {
 
   #compile(adaptors) {
     try {
-      const script = compileScript(this.#source, { name: this.#name, adaptors });
+      const script = compileScript(this.#source, { name: this.#name, adaptors, ignore: this.#globals?.names });
       this.#map = new TraceMap(script.map);
       this.#operations = script.operations;
       return script;
@@ -89,6 +96,7 @@ export class Job {
    */
   async run(state, log) {
     try {
+      await this.#globals?.define(this.#context);
       const exports = await this.#factory((specifier) => this.#modules.get(specifier), state);
       const { default: operations, execute = inOrder } = exports;
       if (!Array.isArray(operations)) throw validationError('Invalid exports in job expression: exports must be an array');

@@ -50,3 +50,12 @@ test('errors have positions', () => {
     assert.throws(() => compile(source), (error) => error instanceof CompileError && error.position.line === line && error.position.column === column, source);
   }
 });
+
+test('a module that is no job stays as it is, its exports are known', async () => {
+  const { compileModule } = await import('../src/compile.js');
+  const { code: out, exports, imports } = compileModule('import { x as y } from "m";\nconst a = 1;\nlog(y);\nexport const [b, { c }] = [2, { c: 3 }];\nexport function d() {}\nexport { a, a as "odd name" };\nexport { z } from "n";\nexport default 7;');
+  assert.deepEqual(exports.sort(), ['a', 'b', 'c', 'd', 'odd name', 'z']);
+  assert.deepEqual(imports, ['m', 'n']);
+  const got = await (0, eval)(out)((from) => ({ m: { x: 1 }, n: { z: 26 } })[from], {}).catch((error) => error);
+  assert.equal(String(got), 'ReferenceError: log is not defined');
+});

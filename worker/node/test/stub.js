@@ -157,8 +157,8 @@ export class Supervisor {
     return this.run('function', { function: name }, state, options);
   }
 
-  job(source, state, { adaptors = [], repo_dir = '', path = 'job.js', ...options } = {}) {
-    return this.run('javascript', { source, path, adaptors, repo_dir }, state, options);
+  job(source, state, { adaptors = [], repo_dir = '', path = 'job.js', globals = '', ...options } = {}) {
+    return this.run('javascript', { source, path, adaptors, repo_dir, globals }, state, options);
   }
 
   /** Tells the executor that its blocks are free again. */
