@@ -1,0 +1,168 @@
+package demand
+
+import "context"
+
+// Slot is a task's place under all of its limits, from Enter to Leave. Its
+// fields are guarded by the scheduler's lock, but for those marked immutable.
+type Slot struct {
+	scheduler *Scheduler // immutable
+	run       *Run       // immutable
+	stage     *Stage     // immutable
+	depth     int        // immutable: callers above it
+
+	state   state
+	reserve uint64 // bytes still expected
+	calls   int    // outstanding
+	feeding bool
+	feeder  *Slot   // whose stream it reads, until either leaves
+	readers []*Slot // of its stream
+	stalls  int     // feeders above it that wait for a call
+
+	// While it waits: where, for what, and how to wake it.
+	group   *group
+	resumes bool
+	queued  link[*Slot]
+	passed  int           // tasks that memory let pass before it
+	ready   chan struct{} // closed when it is not waiting any more; nil: nobody looks
+}
+
+type state uint8
+
+const (
+	outside state = iota // not admitted yet, or gone
+	running
+	blocked
+)
+
+func (w *Slot) level() int { return min(w.depth, maxLevel) }
+
+// stuck reports whether the task waits for another, or must be taken to.
+func (w *Slot) stuck() bool { return w.calls > 0 || w.feeding || w.stalls > 0 }
+
+// stalled reports whether the readers of its stream get nothing for now.
+func (w *Slot) stalled() bool { return w.calls > 0 || w.stalls > 0 }
+
+// Block enters that the task waits for one more call. It gives its places in
+// the host and the run back and keeps the one in its stage. It never waits.
+func (w *Slot) Block() {
+	s := w.scheduler
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.state == outside {
+		return // it has left: its run was ended under it
+	}
+	before := w.stalled()
+	w.calls++
+	if !before {
+		w.stall(1)
+	}
+	s.block(w)
+	s.dispatch()
+}
+
+// Resume takes one Block back. After the last it waits until the host and the
+// run have room for the task again, or until another Block or Leave, or ctx's
+// end, whose cause it returns: the task stays blocked and should leave. It
+// panics without a Block.
+func (w *Slot) Resume(ctx context.Context) error {
+	s := w.scheduler
+	s.mu.Lock()
+	if w.state == outside {
+		s.mu.Unlock()
+		return nil
+	}
+	if w.calls == 0 {
+		s.mu.Unlock()
+		panic("demand: Resume without Block")
+	}
+	w.calls--
+	if !w.stalled() {
+		w.stall(-1)
+	}
+	s.unblock(w)
+	s.dispatch()
+	return s.wait(ctx, w)
+}
+
+// Feed enters that the task has handed its state over and only feeds a stream
+// of it from now on: it is blocked until it leaves, and expected to publish
+// nothing more.
+func (w *Slot) Feed() {
+	s := w.scheduler
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.state == outside {
+		return
+	}
+	w.feeding = true
+	s.unreserve(w)
+	s.block(w)
+	s.dispatch()
+}
+
+// Published enters that the task's result is in the ledger, and how many bytes
+// are new in it: nothing is reserved for it any more, and its stage learns.
+func (w *Slot) Published(bytes uint64) {
+	s := w.scheduler
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.stage.learned = max(w.stage.learned, bytes)
+	if w.reserve > 0 {
+		s.unreserve(w)
+		s.dispatch()
+	}
+}
+
+// Leave ends the task. It never waits; a second one does nothing.
+func (w *Slot) Leave() {
+	s := w.scheduler
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.state == outside {
+		return
+	}
+	s.forget(w)
+	if w.group != nil { // it was to resume
+		s.dequeue(w)
+		w.wake()
+	}
+	switch w.state {
+	case running:
+		s.stop(w)
+	case blocked:
+		s.blocked--
+		w.stage.blocked--
+	}
+	w.state = outside
+	w.stage.note()
+	s.unreserve(w)
+	s.dispatch()
+}
+
+// stall tells the readers of the task's stream, and theirs, that it waits for a
+// call, or no longer.
+func (w *Slot) stall(by int) {
+	for _, r := range w.readers {
+		before := r.stalled()
+		r.stalls += by
+		if r.stalled() != before {
+			r.stall(by)
+		}
+		if r.state == outside {
+			continue
+		}
+		if by > 0 {
+			w.scheduler.block(r)
+		} else {
+			w.scheduler.unblock(r)
+		}
+	}
+}
+
+// wake ends a wait.
+func (w *Slot) wake() {
+	if w.ready != nil {
+		close(w.ready)
+		w.ready = nil
+	}
+}
