@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/millrace/millrace/engine/demand"
 	"github.com/millrace/millrace/engine/plan"
 	"github.com/millrace/millrace/engine/pool"
 	"github.com/millrace/millrace/ipc"
@@ -14,6 +15,7 @@ import (
 // branch is one path of a run through its graph. It holds its state.
 type branch struct {
 	run      *Run
+	caller   *demand.Slot            // of the step whose call the branch is; nil: of none
 	stop     context.CancelCauseFunc // ends all branches
 	state    ipc.Table
 	upstream string // the step the state comes from
@@ -139,11 +141,11 @@ func (b *branch) step(ctx context.Context, st *stage) (verdicts []ipc.Verdict, f
 // attempt executes a step once, when there is room for it.
 func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report *StepReport) (*pool.Result, error) {
 	r := b.run
-	leave, err := r.enter(ctx, st)
+	slot, err := r.engine.demand.Enter(ctx, demand.Request{Run: r.demand, Stage: st.demand, Parent: b.caller})
 	if err != nil {
 		return nil, err
 	}
-	defer leave()
+	defer slot.Leave()
 	x, err := r.engine.pool.Acquire(ctx, st.spec, r.ID, r.options.Tenant)
 	if err != nil {
 		return nil, err
@@ -172,6 +174,9 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 		}
 	}
 	result, err := x.Execute(ctx, &task)
+	if err == nil {
+		slot.Published(result.Published())
+	}
 	if err == nil && result.Received-result.Sent > uint64(worthLooking) {
 		report.MemoryBytes = x.PeakBytes()
 	}
@@ -181,51 +186,6 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 // worthLooking is how long a step must run for its executor's memory to be
 // read: the reading costs tens of microseconds.
 const worthLooking = 5 * time.Millisecond
-
-// enter waits until the run, the step and the host have room for one more
-// execution. The order is the same everywhere, so no two wait for each other.
-func (r *Run) enter(ctx context.Context, st *stage) (leave func(), err error) {
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
-	}
-	if r.slots != nil {
-		if err := r.slots.Acquire(ctx, 1); err != nil {
-			return nil, context.Cause(ctx)
-		}
-		defer func() {
-			if err != nil {
-				r.slots.Release(1)
-			}
-		}()
-	}
-	if st.slots != nil {
-		if err := st.slots.Acquire(ctx, 1); err != nil {
-			return nil, context.Cause(ctx)
-		}
-		defer func() {
-			if err != nil {
-				st.slots.Release(1)
-			}
-		}()
-	}
-	if err := r.engine.memory.enter(ctx); err != nil {
-		return nil, err
-	}
-	if err := r.engine.slots.Acquire(ctx, 1); err != nil {
-		r.engine.memory.leave()
-		return nil, context.Cause(ctx)
-	}
-	return func() {
-		r.engine.slots.Release(1)
-		r.engine.memory.leave()
-		if st.slots != nil {
-			st.slots.Release(1)
-		}
-		if r.slots != nil {
-			r.slots.Release(1)
-		}
-	}, nil
-}
 
 // accept makes a step's result the branch's state.
 func (b *branch) accept(st *stage, result *pool.Result, report *StepReport) {

@@ -9,9 +9,8 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/millrace/millrace/engine/condition"
+	"github.com/millrace/millrace/engine/demand"
 	"github.com/millrace/millrace/engine/ledger"
 	"github.com/millrace/millrace/engine/plan"
 	"github.com/millrace/millrace/engine/pool"
@@ -22,8 +21,7 @@ type Engine struct {
 	options  Options
 	ledger   *ledger.Ledger
 	pool     *pool.Pool
-	slots    *semaphore.Weighted // executors at work
-	memory   *admission
+	demand   *demand.Scheduler
 	programs programs
 
 	ctx  context.Context
@@ -38,18 +36,21 @@ type Engine struct {
 // New returns an engine. Close it.
 func New(options Options) (*Engine, error) {
 	options.setDefaults()
-	l := ledger.New()
+	var l *ledger.Ledger
+	d := demand.New(demand.Options{
+		Slots: options.MaxExecutors, Memory: options.Memory, Used: func() uint64 { return l.Bytes() },
+	})
+	l = ledger.NewWatched(d.Freed)
 	e := &Engine{
 		options: options,
 		ledger:  l,
+		demand:  d,
 		pool: pool.New(pool.Options{
 			Ledger: l, Logger: options.Logger,
 			StartTimeout: options.StartTimeout, GracePeriod: options.GracePeriod, IdleTimeout: options.IdleTimeout,
 			RetainBytes: options.RetainBytes, PrefaultBytes: options.PrefaultBytes,
 		}),
-		slots:  semaphore.NewWeighted(int64(options.MaxExecutors)),
-		memory: newAdmission(options.Memory, l.Bytes),
-		runs:   make(map[*Run]bool),
+		runs: make(map[*Run]bool),
 	}
 	e.ctx, e.stop = context.WithCancelCause(context.Background())
 	return e, nil

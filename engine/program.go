@@ -9,9 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/millrace/millrace/engine/condition"
+	"github.com/millrace/millrace/engine/demand"
 	"github.com/millrace/millrace/engine/plan"
 	"github.com/millrace/millrace/engine/pool"
 )
@@ -26,11 +25,11 @@ type program struct {
 
 // stage is one step of a program.
 type stage struct {
-	step  *plan.Step
-	spec  *pool.Spec // nil: the step has no work
-	code  pool.Code
-	slots *semaphore.Weighted // nil: no limit
-	edges []edge
+	step   *plan.Step
+	spec   *pool.Spec // nil: the step has no work
+	code   pool.Code
+	demand *demand.Stage
+	edges  []edge
 }
 
 type edge struct {
@@ -111,10 +110,7 @@ func (e *Engine) compile(p *plan.Plan) (*program, error) {
 	}
 	pr := &program{plan: p}
 	for _, s := range p.Steps {
-		st := &stage{step: s}
-		if s.Concurrency > 0 {
-			st.slots = semaphore.NewWeighted(int64(s.Concurrency))
-		}
+		st := &stage{step: s, demand: e.demand.NewStage(s.Concurrency, uint64(s.Reserve))}
 		if err := e.pack(p, st); err != nil {
 			return nil, fmt.Errorf("step %q: %w", s.ID, err)
 		}

@@ -10,8 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
+	"github.com/millrace/millrace/engine/demand"
 	"github.com/millrace/millrace/engine/document"
 	"github.com/millrace/millrace/engine/ledger"
 	"github.com/millrace/millrace/ipc"
@@ -47,7 +46,7 @@ type Run struct {
 	account *ledger.Account
 	store   document.Store
 	empty   func() (ipc.Row, error) // the value {}, held until the run is closed
-	slots   *semaphore.Weighted     // nil: no limit
+	demand  *demand.Run
 
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
@@ -107,9 +106,7 @@ func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*
 	}
 	r.store = document.Store{Ledger: e.ledger, Account: r.account}
 	r.empty = sync.OnceValues(func() (ipc.Row, error) { return r.store.WriteJSON([]byte("{}")) })
-	if n := pr.plan.Options.Concurrency; n > 0 {
-		r.slots = semaphore.NewWeighted(int64(n))
-	}
+	r.demand = e.demand.NewRun(pr.plan.Options.Concurrency)
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.detach = context.AfterFunc(e.ctx, func() { r.cancel(context.Cause(e.ctx)) })
 	return r, nil

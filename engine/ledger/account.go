@@ -158,7 +158,7 @@ func (l *Ledger) publishBlock(a *Account, o *Owner, pub shm.Block) (*block, erro
 	if err := s.enter(b); err != nil {
 		return nil, err
 	}
-	l.bytes += b.Length
+	l.bytes.Add(b.Length)
 	a.bytes += b.Length
 	return b, nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/millrace/millrace/ipc"
 	"github.com/millrace/millrace/shm"
@@ -18,7 +19,8 @@ type Ledger struct {
 	mu       sync.Mutex
 	segments map[shm.SegmentID]*segment
 	owners   map[*Owner]struct{}
-	bytes    uint64 // of all blocks
+	bytes    atomic.Uint64 // of all blocks; written with mu held
+	freed    func()        // called with mu held when bytes went down
 	nextHost uint32
 
 	closing int        // segments whose memory is being given back
@@ -43,19 +45,20 @@ type block struct {
 }
 
 // New returns an empty ledger.
-func New() *Ledger {
-	l := &Ledger{segments: make(map[shm.SegmentID]*segment), owners: make(map[*Owner]struct{})}
+func New() *Ledger { return NewWatched(func() {}) }
+
+// NewWatched returns an empty ledger that calls freed whenever blocks were let
+// go. It does so with its lock held: freed must not wait, nor call the ledger
+// but for Bytes.
+func NewWatched(freed func()) *Ledger {
+	l := &Ledger{segments: make(map[shm.SegmentID]*segment), owners: make(map[*Owner]struct{}), freed: freed}
 	l.closed = sync.NewCond(&l.mu)
 	return l
 }
 
 // Bytes returns the length of all blocks of all accounts: the host's state in
-// memory.
-func (l *Ledger) Bytes() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.bytes
-}
+// memory. It takes no lock.
+func (l *Ledger) Bytes() uint64 { return l.bytes.Load() }
 
 // Segments returns how many segments are held open.
 func (l *Ledger) Segments() int {
@@ -102,8 +105,9 @@ func (l *Ledger) drop(b *block) {
 	s := b.segment
 	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].Offset >= b.Offset })
 	s.blocks = slices.Delete(s.blocks, i, i+1)
-	l.bytes -= b.Length
+	l.bytes.Add(-b.Length)
 	b.account.bytes -= b.Length
+	l.freed()
 	switch {
 	case s.owner != nil:
 		s.owner.owe(b.Block)

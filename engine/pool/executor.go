@@ -67,6 +67,15 @@ type Result struct {
 	Sent, Received uint64
 }
 
+// Published returns how many bytes the task wrote and published.
+func (r *Result) Published() uint64 {
+	var n uint64
+	for _, b := range r.Done.Blocks {
+		n += b.Length
+	}
+	return n
+}
+
 // FailError is a step that failed, in the executor's words.
 type FailError struct{ ipc.Fail }
 
