@@ -7,10 +7,12 @@ tool honnef.co/go/tools/cmd/staticcheck
 require (
 	github.com/apache/arrow/go/v17 v17.0.0
 	github.com/cloudwego/shmipc-go v0.2.0
+	github.com/coder/websocket v1.8.15
 	github.com/dlclark/regexp2/v2 v2.5.2
 	github.com/dop251/goja v0.0.0-20260917113740-793a2a65c13b
 	github.com/edsrzf/mmap-go v1.2.0
 	github.com/goccy/go-yaml v1.19.2
+	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/google/flatbuffers v25.12.19+incompatible
 	github.com/google/go-cmp v0.7.0
 	github.com/klauspost/compress v1.17.9
