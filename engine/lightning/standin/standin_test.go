@@ -286,7 +286,9 @@ func TestADuplicateIsDropped(t *testing.T) {
 
 func TestALargeFrameDropsTheSocket(t *testing.T) {
 	s, c, topic := started(t, Options{MaxFrame: 10_000})
-	c.send(topic, "step:complete", complete(`,"output_dataclip_id":"`+clipID+`","output_dataclip":{"a":"`+strings.Repeat("x", 10_000)+`"}`))
+	payload := complete(`,"output_dataclip_id":"` + clipID + `","output_dataclip":{"a":"` + strings.Repeat("x", 10_000) + `"}`)
+	frame := fmt.Sprintf(`["%s","x","%s","step:complete",%s]`, c.join[topic], topic, payload)
+	_ = c.ws.Write(t.Context(), websocket.MessageText, []byte(frame)) // it may be cut off
 	if _, _, err := c.ws.Read(t.Context()); err == nil {
 		t.Fatal("the socket is open")
 	}
