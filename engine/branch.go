@@ -34,13 +34,13 @@ func (b *branch) walk(ctx context.Context, at int) {
 		st := r.program.stages[at]
 		verdicts, failed, err := b.step(ctx, st)
 		if err != nil {
-			b.abort(stepError(r.ID, st.step.ID, err))
+			b.abort(r.stepError(st.step.ID, err))
 			return
 		}
 		b.upstream = st.step.ID
 		targets, err := b.decide(ctx, st, verdicts)
 		if err != nil {
-			b.abort(stepError(r.ID, st.step.ID, err))
+			b.abort(r.stepError(st.step.ID, err))
 			return
 		}
 		if len(targets) == 0 {
@@ -50,7 +50,7 @@ func (b *branch) walk(ctx context.Context, at int) {
 		for _, to := range targets[1:] {
 			other := *b
 			if err := r.account.Retain(b.state); err != nil {
-				b.abort(stepError(r.ID, st.step.ID, err))
+				b.abort(r.stepError(st.step.ID, err))
 				return
 			}
 			r.branches.Go(func() { other.walk(ctx, to) })
@@ -115,7 +115,7 @@ func (b *branch) step(ctx context.Context, st *stage) (verdicts []ipc.Verdict, f
 			b.accept(st, result, &report)
 			return result.Done.Verdicts, nil, nil
 		}
-		step := stepError(r.ID, st.step.ID, err)
+		step := r.stepError(st.step.ID, err)
 		report.Status, report.Error = step.Status, step.Name+": "+step.Message
 		if ctx.Err() != nil || step.Status == StatusCancel {
 			return nil, nil, step

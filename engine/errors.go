@@ -118,6 +118,20 @@ func stepError(run, step string, err error) *StepError {
 	return e
 }
 
+// stepError is stepError for the run, without what is not to be told.
+func (r *Run) stepError(step string, err error) *StepError {
+	e := stepError(r.ID, step, err)
+	if r.options.Scrub == nil {
+		return e
+	}
+	clean := *e
+	clean.Message = r.options.Scrub(e.Message)
+	if clean.Details = json.RawMessage(r.options.Scrub(string(e.Details))); !json.Valid(clean.Details) {
+		clean.Details = nil // none, or a number that was a secret
+	}
+	return &clean
+}
+
 // severity trusts an executor only with words that exist.
 func severity(s ipc.Severity) Status {
 	switch s {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/millrace/millrace/engine/document"
+	"github.com/millrace/millrace/engine/ledger"
 	"github.com/millrace/millrace/ipc"
 )
 
@@ -20,6 +21,9 @@ type Result struct {
 
 	run *Run
 }
+
+// Ledger returns what reads the rows of the leaves' states.
+func (r *Result) Ledger() *ledger.Ledger { return r.run.engine.ledger }
 
 // WriteDocument writes the final state as one JSON document and a newline: the
 // state of the only leaf that has one, or, where there are several, an object

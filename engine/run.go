@@ -30,6 +30,10 @@ type RunOptions struct {
 	// Credential returns the configuration that a credential's id stands for, a
 	// JSON object. Without it, a step that names a credential fails.
 	Credential func(id string) (json.RawMessage, error)
+	// Scrub returns a text without what must not be told, such as the values of
+	// credentials. Messages and details of the steps' errors go through it before
+	// they are recorded or reported. It is called from several goroutines.
+	Scrub func(string) string
 	// Observe is called for each event of the run, one at a time, in order. It
 	// holds up the step it is told about.
 	Observe func(Event)

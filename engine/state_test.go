@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -82,5 +83,18 @@ steps:
 	held.Release() // of no effect
 	if err := r.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestScrubbedErrors(t *testing.T) {
+	e := newEngine(t, Options{})
+	got := run(t, e, flow(t, `
+steps:
+  - id: a
+    @fail
+`), `{}`, RunOptions{Scrub: func(s string) string { return strings.ReplaceAll(s, "patient", "***") }})
+	const want = `{"errors":{"a":{"source":"runtime","name":"JobError","severity":"fail","message":"no such ***"}}}`
+	if got.document != want || strings.Contains(got.Err.Error(), "patient") || strings.Contains(got.stats.Steps[0].Error, "patient") {
+		t.Errorf("got %s, %v, %+v", got.document, got.Err, got.stats.Steps)
 	}
 }
