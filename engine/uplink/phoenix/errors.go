@@ -11,9 +11,11 @@ var (
 	// ErrClosed is returned after Close of the socket.
 	ErrClosed = errors.New("phoenix: the socket is closed")
 	// ErrDisconnected fails a push without PushOptions.Resend whose
-	// acknowledgement the connection did not live to bring: the server may or
-	// may not have handled it.
+	// acknowledgement the connection, or the channel, did not live to bring:
+	// the server may or may not have handled it.
 	ErrDisconnected = errors.New("phoenix: the connection was lost before the acknowledgement came")
+	// ErrHeartbeat is why a connection is given up whose server is silent.
+	ErrHeartbeat = errors.New("phoenix: the server does not answer heartbeats")
 	// ErrNotJoined is returned by a push on a channel that was never joined.
 	ErrNotJoined = errors.New("phoenix: the channel is not joined")
 )
@@ -91,3 +93,36 @@ type SizeError struct {
 func (e *SizeError) Error() string {
 	return fmt.Sprintf("phoenix: the reply to %s on %s is larger than the limit of %d bytes", e.Event, e.Topic, e.Limit)
 }
+
+// FormatError is a reply that is not what the protocol says.
+type FormatError struct {
+	Topic, Event string
+	Err          error
+}
+
+// Error implements error.
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("phoenix: the reply to %s on %s is malformed: %v", e.Event, e.Topic, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *FormatError) Unwrap() error { return e.Err }
+
+// TooBigError is a push that the server will not take: it closed the
+// connection because of a message over its limit, of which this was the
+// largest on its way; or connections broke Sends times while it was.
+type TooBigError struct {
+	Topic, Event string
+	Size         int64 // of the message in bytes, before compression; 0 if unknown
+	Sends        int
+	Err          error // how the last connection ended
+}
+
+// Error implements error.
+func (e *TooBigError) Error() string {
+	return fmt.Sprintf("phoenix: gave up %s on %s after %d attempts: the server drops the connection at this message of %d bytes: %v",
+		e.Event, e.Topic, e.Sends, e.Size, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *TooBigError) Unwrap() error { return e.Err }

@@ -59,6 +59,12 @@ type Options struct {
 	// there is no limit.
 	RejoinAttempts int
 
+	// MaxSends is how many connections, or lives of a channel, in a row may end
+	// while one and the same push is on its way before that push is given up
+	// with *TooBigError: it might be what the server cannot stand. Default 16;
+	// negative: there is no limit.
+	MaxSends int
+
 	// Outbox is how many pushes may wait to be sent or acknowledged on the
 	// whole socket; the next blocks. Default 1024.
 	Outbox int
@@ -100,6 +106,9 @@ func (o Options) withDefaults() Options {
 	def(&o.ReplyTimeout, 30*time.Second)
 	if o.RejoinAttempts == 0 {
 		o.RejoinAttempts = 5
+	}
+	if o.MaxSends == 0 {
+		o.MaxSends = 16
 	}
 	if o.Outbox <= 0 {
 		o.Outbox = 1024
