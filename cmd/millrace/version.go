@@ -13,20 +13,26 @@ import (
 // version is set by the linker for a release.
 var version string
 
+// versionNumber is the release alone.
+func versionNumber() string {
+	v := version
+	if info, ok := debug.ReadBuildInfo(); ok && v == "" {
+		v = info.Main.Version
+	}
+	if v == "" || v == "(devel)" {
+		v = "development"
+	}
+	return v
+}
+
 func versionText() string {
-	v, revision := version, ""
+	v, revision := versionNumber(), ""
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if v == "" {
-			v = info.Main.Version
-		}
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
 				revision = " (" + s.Value[:12] + ")"
 			}
 		}
-	}
-	if v == "" || v == "(devel)" {
-		v = "development"
 	}
 	return fmt.Sprintf("millrace %s%s, control channel protocol %d, %s %s/%s",
 		v, revision, ipc.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)

@@ -20,8 +20,9 @@ func (k *checker) runStart(*Event) {
 	versions := k.object("versions", true)
 	for name, text := range versions {
 		var s string
-		if json.Unmarshal(text, &s) != nil || s == "" {
-			k.bad("versions.%s is %.80s: it must be a string", name, text)
+		var list []string // an adaptor's, of which a run may use several
+		if (json.Unmarshal(text, &s) != nil || s == "") && (json.Unmarshal(text, &list) != nil || len(list) == 0) {
+			k.bad("versions.%s is %.80s: it must be a string, or for an adaptor a list of them", name, text)
 		}
 	}
 	for _, name := range []string{"worker", "node", "engine"} {
