@@ -46,6 +46,9 @@ func write(t testing.TB, s Store, table ipc.Table) (string, error) {
 	if err == nil && w.Written() != int64(out.Len()) {
 		t.Errorf("says %d bytes, wrote %d", w.Written(), out.Len())
 	}
+	if size, serr := Size(s.Ledger, table); err == nil && (serr != nil || size != w.Written()) {
+		t.Errorf("measured %d bytes, %v; wrote %d", size, serr, w.Written())
+	}
 	return out.String(), err
 }
 
@@ -263,4 +266,46 @@ func FuzzRoundTrip(f *testing.F) {
 			t.Fatalf("%v became %v", before, after)
 		}
 	})
+}
+
+// A value that turns out not to be JSON is cut off and completed, whether it
+// comes in one piece or in several.
+func TestRepair(t *testing.T) {
+	long := `{"a":["` + strings.Repeat("x", 2*bufferSize)
+	for forged, want := range map[string]string{
+		`1,"x":2`:    `null`,
+		`[1,2`:       `null`,
+		"\xef":       `null`,
+		long:         long + `"]}`,
+		long + "\n":  long[:2*bufferSize] + `"]}`,
+		long + `"]}`: long + `"]}`,
+	} {
+		s := newStore(t, 0)
+		bad, err := s.Account.Write("bad", shm.JSON, []byte(forged))
+		if err != nil {
+			t.Fatal(err)
+		}
+		good, err := s.Account.Write("good", shm.JSON, []byte(`7`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		table := ipc.Table{Kind: ipc.KindObject, Rows: []ipc.Row{bad, good}}
+		var out bytes.Buffer
+		w := NewWriter(s.Ledger, &out)
+		w.Repair()
+		if err := errors.Join(w.Table(table), w.Flush()); err != nil {
+			t.Error(err)
+		}
+		if got := out.String(); got != `{"bad":`+want+`,"good":7}` {
+			t.Errorf("%.20q (%d bytes): wrote %d bytes, %.40s … %s", forged, len(forged), len(got), got, got[max(0, len(got)-40):])
+		}
+		if whole := forged == want; (w.Repaired() == nil) != whole {
+			t.Errorf("%.20q: %v", forged, w.Repaired())
+		}
+		w.Reset(&fullDisk{})
+		if err := errors.Join(w.Table(table), w.Flush()); !errors.Is(err, io.ErrShortWrite) {
+			t.Errorf("a full disk is no bad value: %v", err)
+		}
+		s.Account.Release(table)
+	}
 }

@@ -42,6 +42,12 @@ type Writer struct {
 	in        []byte
 	validator *jsonscan.Validator
 	written   int64
+
+	measure  bool  // count only
+	repair   bool  // see Repair
+	repaired error // the first value's
+	at       jsonscan.Checkpoint
+	outErr   error // what out returned
 }
 
 // NewWriter returns a Writer. Call Flush at the end.
@@ -52,6 +58,20 @@ func NewWriter(l *ledger.Ledger, out io.Writer) *Writer {
 		validator: jsonscan.NewValidator(0),
 	}
 }
+
+// Reset makes the writer ready for other documents on another output.
+func (w *Writer) Reset(out io.Writer) {
+	w.out, w.buf, w.written, w.repaired, w.outErr = out, w.buf[:0], 0, nil, nil
+}
+
+// Repair makes the writer go on where a value cannot be read or is not JSON:
+// it is cut off there and completed, so that what is written stays a document.
+// It is for outputs that cannot be taken back; Repaired says what happened.
+func (w *Writer) Repair() { w.repair = true }
+
+// Repaired returns why a value was cut off, the first of them since Reset; nil
+// when all were whole.
+func (w *Writer) Repaired() error { return w.repaired }
 
 // Written returns how many bytes of documents were written.
 func (w *Writer) Written() int64 { return w.written }
@@ -88,31 +108,69 @@ func (w *Writer) Table(t ipc.Table) error {
 
 func (w *Writer) value(row ipc.Row) error {
 	v, err := w.ledger.Value(row)
-	if err != nil {
+	switch enc := row.Encoding(); {
+	case err != nil && w.repair:
+		w.validator.Reset()
+		w.validator.Checkpoint(&w.at)
+	case err != nil:
+	case w.measure && enc == shm.JSON:
+		w.written += v.Size()
+		return nil
+	case enc != shm.JSON:
+		return w.wrapped(enc, v)
+	default:
+		err = w.json(row.Key, v)
+	}
+	if err == nil || !w.repair || w.outErr != nil {
 		return err
 	}
-	if enc := row.Encoding(); enc != shm.JSON {
-		return w.wrapped(enc, v)
+	if w.repaired == nil {
+		w.repaired = err
 	}
+	return w.write(w.at.Completion(nil))
+}
+
+// json copies a value, validating it on the way. Nothing of a piece that is
+// not valid is written, and nothing at all of a value in one piece.
+func (w *Writer) json(key string, v *ledger.Value) error {
 	w.validator.Reset()
-	var bad *ValueError
-	_, err = io.CopyBuffer(writerFunc(func(p []byte) (int, error) {
-		if err := w.validator.Feed(p); err != nil {
-			bad = &ValueError{Key: row.Key, Err: err}
-			return 0, bad
+	w.validator.Checkpoint(&w.at)
+	for done, size := int64(0), v.Size(); ; {
+		piece := w.in[:min(size-done, int64(len(w.in)))]
+		if _, err := v.ReadAt(piece, done); err != nil {
+			return err
 		}
-		return len(p), w.write(p)
-	}), v.Reader(), w.in)
-	if err == nil {
-		if ferr := w.validator.Finish(); ferr != nil {
-			err = &ValueError{Key: row.Key, Err: ferr}
+		done += int64(len(piece))
+		if err := w.validator.Feed(piece); err != nil {
+			return &ValueError{Key: key, Err: err}
+		}
+		if done == size && size <= int64(len(w.in)) {
+			if err := w.validator.Finish(); err != nil {
+				return &ValueError{Key: key, Err: err}
+			}
+			return w.write(piece)
+		}
+		if w.repair {
+			w.validator.Checkpoint(&w.at)
+		}
+		if err := w.write(piece); err != nil {
+			return err
+		}
+		if done == size {
+			if err := w.validator.Finish(); err != nil {
+				return &ValueError{Key: key, Err: err}
+			}
+			return nil
 		}
 	}
-	return err
 }
 
 // wrapped writes a value that JSON cannot hold.
 func (w *Writer) wrapped(enc shm.Encoding, v *ledger.Value) error {
+	if w.measure {
+		w.written += int64(len(`{"@encoding":"","base64":""}`)+len(enc.String())) + (v.Size()+2)/3*4
+		return nil
+	}
 	if err := w.Text(`{"@encoding":"` + enc.String() + `","base64":"`); err != nil {
 		return err
 	}
@@ -138,13 +196,15 @@ func (w *Writer) Bytes(row ipc.Row) error {
 
 func (w *Writer) write(p []byte) error {
 	w.written += int64(len(p))
+	if w.measure {
+		return nil
+	}
 	if len(w.buf)+len(p) > cap(w.buf) {
 		if err := w.Flush(); err != nil {
 			return err
 		}
 		if len(p) >= cap(w.buf) {
-			_, err := w.out.Write(p)
-			return err
+			return w.put(p)
 		}
 	}
 	w.buf = append(w.buf, p...)
@@ -156,9 +216,24 @@ func (w *Writer) Flush() error {
 	if len(w.buf) == 0 {
 		return nil
 	}
-	_, err := w.out.Write(w.buf)
+	err := w.put(w.buf)
 	w.buf = w.buf[:0]
 	return err
+}
+
+func (w *Writer) put(p []byte) error {
+	_, err := w.out.Write(p)
+	if err != nil {
+		w.outErr = err
+	}
+	return err
+}
+
+// Size returns how many bytes Writer.Table writes, without reading a value.
+func Size(l *ledger.Ledger, t ipc.Table) (int64, error) {
+	w := Writer{ledger: l, measure: true}
+	err := w.Table(t)
+	return w.written, err
 }
 
 type writerFunc func([]byte) (int, error)
