@@ -26,6 +26,9 @@ type Options struct {
 	// program if it is millrace, else the millrace found in PATH, with the
 	// argument command-executor.
 	CommandExecutor []string
+	// SourceExecutor starts the executor for source steps. Default: as
+	// CommandExecutor, with the argument source-executor.
+	SourceExecutor []string
 	// NodeExecutor and PythonExecutor are the programs' arguments after the
 	// interpreter: the path of the worker library's entry. Default: found
 	// beside this program; see FindExecutor.
@@ -48,6 +51,9 @@ type Options struct {
 // commands.
 const CommandExecutorArgument = "command-executor"
 
+// SourceExecutorArgument is the sub-command that makes it one of sources.
+const SourceExecutorArgument = "source-executor"
+
 func (o *Options) setDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -60,6 +66,9 @@ func (o *Options) setDefaults() {
 	}
 	if len(o.CommandExecutor) == 0 {
 		o.CommandExecutor = []string{millraceProgram(), CommandExecutorArgument}
+	}
+	if len(o.SourceExecutor) == 0 {
+		o.SourceExecutor = []string{millraceProgram(), SourceExecutorArgument}
 	}
 	if len(o.Node) == 0 {
 		o.Node = []string{"node"}

@@ -163,6 +163,9 @@ func (e *Engine) pack(p *plan.Plan, st *stage) error {
 		argv := append(orElse(p.Options.Python, e.options.Python), e.options.PythonExecutor...)
 		st.spec = &pool.Spec{Name: "python", Argv: argv, Dir: p.Dir, DropKeys: p.Options.DropKeys, Reuse: reuse(false)}
 		return st.setCode("python", map[string]any{"path": s.Python.Path, "function": s.Python.Function})
+	case s.Files != nil:
+		st.spec = &pool.Spec{Name: "source", Argv: e.options.SourceExecutor, DropKeys: p.Options.DropKeys, Reuse: reuse(true)}
+		return st.setCode("source", sourceSpec(s.Files))
 	case s.Expression != nil:
 		argv := orElse(p.Options.Node, e.options.Node)
 		if s.Memory == 0 || s.Memory >= 2*initialHeap {
@@ -239,6 +242,23 @@ func commandStdout(s plan.Stdout) any {
 		return "ignore"
 	}
 	return "state"
+}
+
+// sourceSpec is a source step's work; what is not given is left out, for the
+// executor's defaults.
+func sourceSpec(f *plan.Files) map[string]any {
+	spec := map[string]any{"paths": f.Paths, "skip_bad": f.SkipBad, "csv": map[string]any{
+		"delimiter": f.Delimiter, "columns": f.Columns, "text": f.Text,
+	}}
+	for key, value := range map[string]string{"format": f.Format, "key": f.Key, "encoding": f.Encoding} {
+		if value != "" {
+			spec[key] = value
+		}
+	}
+	if f.Batch > 0 {
+		spec["batch"] = f.Batch
+	}
+	return spec
 }
 
 // setCode packs the code under an id that equal code has too, so that an

@@ -29,6 +29,46 @@ func (b *builder) work(s *Step, f fileStep, at path) {
 	if file := text(f.Python); file != "" {
 		s.Python = &Python{Path: b.file(file, at.with("python")), Function: text(f.Function)}
 	}
+	if f.Source != nil {
+		s.Files = b.files(f.Source, at.with("source"))
+	}
+}
+
+// files reads a source: the path of a file alone, or an object. What a path
+// stands for is looked up when the step runs: a former step may write it.
+func (b *builder) files(n *node, at path) *Files {
+	s := new(Files)
+	add := func(n *node, at path) {
+		for i, name := range stringList(n) {
+			place := at
+			if n.kind == isArray {
+				place = at.with(i)
+			}
+			if full, ok := b.resolve(name, place); ok {
+				s.Paths = append(s.Paths, full)
+			}
+		}
+	}
+	if n.kind != isObject {
+		add(n, at)
+		return s
+	}
+	f := bind[fileSource](n)
+	for _, from := range []struct {
+		node *node
+		key  string
+	}{{f.File, "file"}, {f.Files, "files"}, {f.Dir, "dir"}} {
+		if from.node != nil {
+			add(from.node, at.with(from.key))
+		}
+	}
+	s.Format, s.Key, s.Encoding = text(f.Format), text(f.Key), text(f.Encoding)
+	s.Batch, _ = f.Batch.int()
+	s.Delimiter = text(f.Delimiter)
+	s.Columns = stringList(f.Columns)
+	s.SkipBad = text(f.OnError) == "skip"
+	s.Text = text(f.Types) == "text"
+	return s
 }
 
 func (b *builder) adaptors(e *Expression, f fileStep, at path) {

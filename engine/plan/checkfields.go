@@ -29,6 +29,9 @@ func (c *checker) fields(s *Step) {
 	if s.Python != nil && s.Python.Path == "" {
 		c.problem(s.at.with("python"), "must not be empty")
 	}
+	if s.Files != nil && len(s.Files.Paths) == 0 {
+		c.problem(s.at.with("source"), "names no file")
+	}
 	if s.Expression != nil && s.Expression.Text == "" && s.Expression.Path == "" {
 		c.problem(s.at.with("expression"), "must not be empty")
 	}

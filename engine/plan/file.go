@@ -69,6 +69,7 @@ type fileStep struct {
 	Worker        *node `key:"worker"`
 	Function      *node `key:"function"`
 	Python        *node `key:"python"`
+	Source        *node `key:"source"`
 	Configuration *node `key:"configuration"`
 	State         *node `key:"state"`
 	Next          *node `key:"next"`
@@ -134,4 +135,18 @@ func bind[T any](n *node) T {
 		}
 	}
 	return shape
+}
+
+type fileSource struct {
+	File      *node `key:"file"`
+	Files     *node `key:"files"`
+	Dir       *node `key:"dir"`
+	Format    *node `key:"format"`
+	Batch     *node `key:"batch"`
+	Key       *node `key:"key"`
+	Encoding  *node `key:"encoding"`
+	OnError   *node `key:"on_error"`
+	Delimiter *node `key:"delimiter"`
+	Columns   *node `key:"columns"`
+	Types     *node `key:"types"`
 }

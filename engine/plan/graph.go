@@ -86,7 +86,8 @@ func shortName(id string) string {
 	return id
 }
 
-// unreachable warns of steps that no run can come to.
+// unreachable warns of steps that no run can come to. A plan with a step that
+// may call others is left alone: what its code calls is not known here.
 func (c *checker) unreachable() {
 	p := c.plan
 	reached := make([]bool, len(p.Steps))
@@ -106,6 +107,9 @@ func (c *checker) unreachable() {
 	for len(todo) > 0 {
 		s := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
+		if s.Expression != nil || s.Worker != nil || s.Python != nil {
+			return
+		}
 		for _, e := range s.Next {
 			reach(e.To)
 		}

@@ -94,8 +94,8 @@ type RunOptions struct {
 	MaxIterations int
 }
 
-// Step is one stage of a workflow. At most one of Expression, Command, Worker
-// and Python is set; a step with none of them passes its input on, as an OpenFn
+// Step is one stage of a workflow. At most one of Expression, Command, Worker,
+// Python and Files is set; a step with none of them passes its input on, as an OpenFn
 // trigger does.
 type Step struct {
 	// ID is unique in its plan, at most MaxIDBytes long.
@@ -107,6 +107,7 @@ type Step struct {
 	Command    *Command
 	Worker     *Worker
 	Python     *Python
+	Files      *Files
 
 	// Configuration is a JSON object, or nil.
 	Configuration json.RawMessage

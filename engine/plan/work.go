@@ -10,10 +10,11 @@ const (
 	KindCommand    Kind = "command"
 	KindWorker     Kind = "worker"
 	KindPython     Kind = "python"
+	KindSource     Kind = "source"
 )
 
 // Kinds lists every kind of work, in the order in which they are documented.
-var Kinds = []Kind{KindExpression, KindCommand, KindWorker, KindPython}
+var Kinds = []Kind{KindExpression, KindCommand, KindWorker, KindPython, KindSource}
 
 // Kind returns what the step does. For a step with several kinds of work, which
 // Validate refuses, it is the first of Kinds.
@@ -28,7 +29,8 @@ func (s *Step) kinds() []Kind {
 	var all []Kind
 	for _, k := range Kinds {
 		if (k == KindExpression && s.Expression != nil) || (k == KindCommand && s.Command != nil) ||
-			(k == KindWorker && s.Worker != nil) || (k == KindPython && s.Python != nil) {
+			(k == KindWorker && s.Worker != nil) || (k == KindPython && s.Python != nil) ||
+			(k == KindSource && s.Files != nil) {
 			all = append(all, k)
 		}
 	}
@@ -137,4 +139,26 @@ type Python struct {
 	Path string
 	// Function defaults to DefaultPythonFunction; Validate sets it.
 	Function string
+}
+
+// Files reads records from files and hands them on as a stream of batches.
+type Files struct {
+	// Paths are absolute files, folders and patterns, as path/filepath's Match.
+	Paths []string
+	// Format is ndjson, csv, parquet, arrow or files; empty: by the files' endings.
+	Format string
+	// Batch is how many records make an item of the stream; 0: the default.
+	Batch int
+	// Key of the state that holds the stream; empty: batches.
+	Key string
+	// Encoding of an item: json (a JSON array of objects), arrow, or empty for
+	// json.
+	Encoding string
+	// SkipBad passes over records that cannot be read.
+	SkipBad bool
+	// Delimiter, Columns and Text are for CSV: one character instead of a comma,
+	// the columns' names of a file without a header line, and fields left text.
+	Delimiter string
+	Columns   []string
+	Text      bool
 }
