@@ -48,7 +48,8 @@
 // The places of the host and of runs are held by running tasks only, and a
 // running task ends, or blocks, by itself. The places of a stage are held by
 // running and by blocked tasks. A blocked task waits for the tasks it called, so
-// there is an arrow from its stage to each stage that it called. As long as a
+// there is an arrow from its stage to each stage that it called. (A feeder waits
+// for its reader, and a reader for what its feeder calls: arrows as well.) As long as a
 // stage Y is on no circle of arrows, what waits for a blocked task of Y waits
 // for something further along the arrows, and that path has an end: a task
 // that waits for running ones only. When arrows close a circle (a step calls

@@ -61,10 +61,12 @@ func add(a, b uint64) uint64 {
 	return a + b
 }
 
-// pass notes that the task did not fit.
-func (s *Scheduler) pass(w *Slot) {
-	if w.passed++; w.passed > maxPassed && s.urgent == nil {
-		s.urgent = w
+// pass notes that a task was admitted while others did not fit.
+func (s *Scheduler) pass() {
+	for _, w := range s.misfits {
+		if w.passed++; w.passed >= maxPassed && s.urgent == nil {
+			s.urgent = w
+		}
 	}
 }
 

@@ -28,8 +28,8 @@ type group struct {
 	run     *Run
 	bucket  *bucket
 	resumes list[*Slot]
-	levels  []list[*Slot] // new tasks by depth; 0: nobody called them
-	filled  uint64        // the levels with tasks in them
+	levels  []*list[*Slot] // new tasks by depth; 0: nobody called them
+	filled  uint64         // the levels with tasks in them
 	parked  bool
 
 	resuming, asking link[*group]
@@ -52,7 +52,7 @@ func (s *Scheduler) enqueue(w *Slot, resume bool) {
 		g.resumes.push(&w.queued)
 	} else {
 		for len(g.levels) <= w.level() {
-			g.levels = append(g.levels, list[*Slot]{})
+			g.levels = append(g.levels, new(list[*Slot]))
 		}
 		g.levels[w.level()].push(&w.queued)
 		g.filled |= 1 << w.level()
@@ -152,8 +152,8 @@ func (s *Scheduler) nextResume() *Slot {
 				s.park(g)
 				continue
 			}
-			if best == nil || g.run.served < best.run.served {
-				best = g.resumes.head.of
+			if w := g.resumes.head.of; best == nil || w.before(best) {
+				best = w
 			}
 			break
 		}
@@ -168,6 +168,7 @@ const maxLooks = 8
 // nextNew returns the new task that goes next, or nil; held is the one that
 // would go if memory had no limit, when memory is all that is in its way.
 func (s *Scheduler) nextNew() (best, held *Slot) {
+	s.misfits = s.misfits[:0]
 	for bl := s.buckets.head; bl != nil; {
 		b := bl.of
 		bl = bl.next
@@ -189,7 +190,7 @@ func (s *Scheduler) nextNew() (best, held *Slot) {
 			}
 			if !s.fits(w) {
 				looks++
-				s.pass(w)
+				s.misfits = append(s.misfits, w)
 				if held == nil || w.pressing(held) {
 					held = w
 				}

@@ -39,6 +39,7 @@ type Scheduler struct {
 	turn    uint64        // counts admissions
 	buckets list[*bucket] // those in which anything waits
 	open    bucket        // of stages without a limit
+	misfits []*Slot       // of the last look: those that memory holds back
 	urgent  *Slot         // passed too often: memory is kept for it
 
 	quiet    time.Time // when something last happened that may go on by itself
@@ -114,15 +115,8 @@ func (s *Scheduler) Enter(ctx context.Context, r Request) (*Slot, error) {
 	}
 	if p := r.Parent; p != nil {
 		w.depth = p.depth + 1
-		if p.stage.calls(r.Stage) {
+		if p.waitsFor(w, r.Stream) {
 			s.dispatch() // what waited may find places lent
-		}
-		if r.Stream && p.state != outside {
-			w.feeder = p
-			p.readers = append(p.readers, w)
-			if p.stalled() {
-				w.stalls = 1
-			}
 		}
 	}
 	// Nobody who waits could be admitted now, so one who can passes nobody. But
@@ -220,6 +214,7 @@ func (s *Scheduler) dispatch() {
 		switch {
 		case w != nil && held != nil:
 			s.patience = longPatience
+			s.pass()
 		case w == nil:
 			w = s.force(held)
 		}

@@ -1,6 +1,9 @@
 package demand
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Slot is a task's place under all of its limits, from Enter to Leave. Its
 // fields are guarded by the scheduler's lock, but for those marked immutable.
@@ -11,8 +14,9 @@ type Slot struct {
 	depth     int        // immutable: callers above it
 
 	state   state
-	reserve uint64 // bytes still expected
-	calls   int    // outstanding
+	reserve uint64   // bytes still expected
+	calls   int      // outstanding
+	called  []*Stage // by them
 	feeding bool
 	feeder  *Slot   // whose stream it reads, until either leaves
 	readers []*Slot // of its stream
@@ -75,7 +79,9 @@ func (w *Slot) Resume(ctx context.Context) error {
 		s.mu.Unlock()
 		panic("demand: Resume without Block")
 	}
-	w.calls--
+	if w.calls--; w.calls == 0 {
+		w.called = w.called[:0]
+	}
 	if !w.stalled() {
 		w.stall(-1)
 	}
@@ -137,6 +143,41 @@ func (w *Slot) Leave() {
 	w.stage.note()
 	s.unreserve(w)
 	s.dispatch()
+}
+
+// waitsFor enters that w waits for another that is about to enter, a call or
+// the reader of its stream. It reports whether that made stages lend places.
+func (w *Slot) waitsFor(other *Slot, reads bool) bool {
+	lent := w.stage.calls(other.stage)
+	if reads && w.state != outside {
+		other.feeder = w
+		w.readers = append(w.readers, other)
+		if w.stalled() {
+			other.stalls = 1
+		}
+		for f := w; f != nil; f = f.feeder {
+			for _, st := range f.called {
+				lent = other.stage.calls(st) || lent
+			}
+		}
+	} else if !reads {
+		if !slices.Contains(w.called, other.stage) {
+			w.called = append(w.called, other.stage)
+		}
+		lent = w.readersWaitFor(other.stage) || lent
+	}
+	return lent
+}
+
+// readersWaitFor enters that those who read what w feeds get nothing until its
+// call of a stage returns.
+func (w *Slot) readersWaitFor(st *Stage) bool {
+	lent := false
+	for _, r := range w.readers {
+		lent = r.stage.calls(st) || lent
+		lent = r.readersWaitFor(st) || lent
+	}
+	return lent
 }
 
 // stall tells the readers of the task's stream, and theirs, that it waits for a
