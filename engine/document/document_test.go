@@ -302,7 +302,8 @@ func TestRepair(t *testing.T) {
 		if whole := forged == want; (w.Repaired() == nil) != whole {
 			t.Errorf("%.20q: %v", forged, w.Repaired())
 		}
-		w.Reset(&fullDisk{})
+		w.Reset(s.Ledger, &fullDisk{})
+		w.Repair()
 		if err := errors.Join(w.Table(table), w.Flush()); !errors.Is(err, io.ErrShortWrite) {
 			t.Errorf("a full disk is no bad value: %v", err)
 		}

@@ -43,11 +43,12 @@ type Writer struct {
 	validator *jsonscan.Validator
 	written   int64
 
-	measure  bool  // count only
-	repair   bool  // see Repair
-	repaired error // the first value's
-	at       jsonscan.Checkpoint
-	outErr   error // what out returned
+	measure   bool  // count only
+	unchecked bool  // see Unchecked
+	repair    bool  // see Repair
+	repaired  error // the first value's
+	at        jsonscan.Checkpoint
+	outErr    error // what out returned
 }
 
 // NewWriter returns a Writer. Call Flush at the end.
@@ -59,10 +60,15 @@ func NewWriter(l *ledger.Ledger, out io.Writer) *Writer {
 	}
 }
 
-// Reset makes the writer ready for other documents on another output.
-func (w *Writer) Reset(out io.Writer) {
-	w.out, w.buf, w.written, w.repaired, w.outErr = out, w.buf[:0], 0, nil, nil
+// Reset makes the writer as NewWriter returns it, but for its buffers, which
+// are used again.
+func (w *Writer) Reset(l *ledger.Ledger, out io.Writer) {
+	*w = Writer{ledger: l, out: out, buf: w.buf[:0], in: w.in, validator: w.validator, at: w.at}
 }
+
+// Unchecked makes the writer pass on values without validating them, for
+// outputs that count only.
+func (w *Writer) Unchecked() { w.unchecked = true }
 
 // Repair makes the writer go on where a value cannot be read or is not JSON:
 // it is cut off there and completed, so that what is written stays a document.
@@ -141,6 +147,12 @@ func (w *Writer) json(key string, v *ledger.Value) error {
 			return err
 		}
 		done += int64(len(piece))
+		if w.unchecked {
+			if err := w.write(piece); err != nil || done == size {
+				return err
+			}
+			continue
+		}
 		if err := w.validator.Feed(piece); err != nil {
 			return &ValueError{Key: key, Err: err}
 		}

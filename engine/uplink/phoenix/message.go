@@ -123,12 +123,10 @@ func (m *message) sendWhole(p *push, head []byte, size int64) (int64, bool, erro
 	return size, true, err
 }
 
-// sizer is a payload that knows its length in bytes.
-type sizer interface{ Size() (int64, error) }
-
 func measure(p Payload) (int64, error) {
-	if s, ok := p.(sizer); ok {
-		return s.Size()
+	if s, ok := p.(Sizer); ok {
+		n, err := s.Size()
+		return n + s.Spare(), err
 	}
 	var c counter
 	err := p.WriteJSON(&c)

@@ -16,6 +16,15 @@ type Payload interface {
 	WriteJSON(w io.Writer) error
 }
 
+// Sizer is a Payload that knows its length in bytes, so that Whole framing need
+// not make it twice.
+type Sizer interface {
+	Size() (int64, error)
+	// Spare is how many bytes more than Size there may turn out to be. A frame
+	// has room for them, filled with white space where they are not needed.
+	Spare() int64
+}
+
 // JSON is a small payload: a value that encoding/json encodes, at once.
 func JSON(v any) Payload {
 	b, err := json.Marshal(v)
