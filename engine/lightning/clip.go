@@ -1,12 +1,9 @@
 package lightning
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
-
-	"github.com/millrace/millrace/engine/document"
+	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/engine/ledger"
+	"github.com/millrace/millrace/engine/uplink/payload"
 	"github.com/millrace/millrace/ipc"
 )
 
@@ -19,134 +16,73 @@ type states struct {
 	tables []ipc.Table
 }
 
-// write writes the content as JSON.
-func (s *states) write(w io.Writer) error {
-	out := document.NewWriter(s.ledger, w)
-	if s.names == nil {
-		if err := out.Table(s.tables[0]); err != nil {
-			return err
-		}
-		return out.Flush()
+// stateOf is the content of a step's output. A step without one has {}, as in the
+// reference.
+func stateOf(s *engine.State) *states {
+	if s == nil {
+		return &states{tables: []ipc.Table{{Kind: ipc.KindObject}}}
 	}
-	separator := "{"
-	for i, name := range s.names {
-		if err := out.Text(separator + document.Key(name)); err != nil {
-			return err
-		}
-		if err := out.Table(s.tables[i]); err != nil {
-			return err
-		}
-		separator = ","
-	}
-	if len(s.names) == 0 {
-		if err := out.Text("{"); err != nil {
-			return err
-		}
-	}
-	if err := out.Text("}"); err != nil {
-		return err
-	}
-	return out.Flush()
+	return &states{ledger: s.Ledger(), tables: []ipc.Table{visible(s.Table())}}
 }
 
-// measured are the lengths of a content on the wire.
-type measured struct{ object, text int64 }
-
-// measure reads the content once. It fails where the content is not valid JSON,
-// so that nothing of it is ever sent.
-func (s *states) measure() (measured, error) {
-	var m meter
-	err := s.write(&m)
-	return measured{object: m.plain, text: m.plain + m.extra + 2}, err
+// visible is a state as Lightning sees it: none is {}.
+func visible(t ipc.Table) ipc.Table {
+	if t.Kind == ipc.KindAbsent {
+		t.Kind = ipc.KindObject
+	}
+	return t
 }
 
-// meter counts bytes, and those that escaping adds.
-type meter struct{ plain, extra int64 }
-
-func (m *meter) Write(p []byte) (int, error) {
-	m.plain += int64(len(p))
-	for _, c := range p {
-		m.extra += int64(escapeCost[c])
+// put adds the content to a message.
+func (s *states) put(m *payload.Message, key string, asText bool) {
+	if s.names != nil {
+		m.States(key, s.names, s.tables)
+		return
 	}
-	return len(p), nil
+	m.State(key, s.tables[0], asText)
 }
 
-// escapeCost is how much longer a byte becomes in a JSON string.
-var escapeCost = func() (cost [256]uint8) {
-	for c := range 0x20 {
-		cost[c] = 5
-	}
-	for _, c := range "\"\\\n\r\t\b\f" {
-		cost[c] = 1
-	}
-	return cost
-}()
-
-// clipPayload is a message with a dataclip in it: {…meta, "key": content}.
-type clipPayload struct {
-	meta    json.RawMessage // an object with at least one member
-	key     string          // "": there is no content
-	content *states
-	asText  bool
+// size returns how many bytes of a message the content is.
+func (s *states) size(asText bool) (int64, error) {
+	const key = "x"
+	m := payload.New(s.ledger)
+	s.put(m, key, asText)
+	n, err := m.Size()
+	return n - int64(len(`{"":}`)+len(key)), err
 }
 
-// WriteJSON implements phoenix.Payload.
-func (p *clipPayload) WriteJSON(w io.Writer) error {
-	if p.key == "" {
-		_, err := w.Write(p.meta)
-		return err
+// fit chooses how the content is written so that it is within a limit in bytes; ok
+// is false where it cannot be. It reads the content only where its length alone
+// does not decide.
+func (s *states) fit(limit int64, e Encoding) (asText, ok bool, err error) {
+	if limit <= 0 {
+		return e != EncodingObject, true, nil
 	}
-	if _, err := fmt.Fprintf(w, "%s,%q:", p.meta[:len(p.meta)-1], p.key); err != nil {
-		return err
+	plain, err := s.size(false)
+	if err != nil || plain > limit { // as text it is longer still
+		return false, false, err
 	}
-	if !p.asText {
-		if err := p.content.write(w); err != nil {
-			return err
-		}
-		_, err := io.WriteString(w, "}")
-		return err
+	if e == EncodingObject {
+		return false, true, nil
 	}
-	if _, err := io.WriteString(w, `"`); err != nil {
-		return err
+	const longest = len(`\u0000`) // that a byte can become
+	if plain <= (limit-2)/int64(longest) {
+		return true, true, nil
 	}
-	if err := p.content.write(&escaper{to: w}); err != nil {
-		return err
+	text, err := s.size(true)
+	if err != nil {
+		return false, false, err
 	}
-	_, err := io.WriteString(w, `"}`)
-	return err
+	if text <= limit {
+		return true, true, nil
+	}
+	return false, e == EncodingAuto, nil
 }
 
-// escaper writes JSON as what stands inside of a JSON string.
-type escaper struct {
-	to  io.Writer
-	buf []byte
-}
-
-func (e *escaper) Write(p []byte) (int, error) {
-	b := e.buf[:0]
-	for _, c := range p {
-		switch {
-		case escapeCost[c] == 0:
-			b = append(b, c)
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c == '\n':
-			b = append(b, '\\', 'n')
-		case c == '\r':
-			b = append(b, '\\', 'r')
-		case c == '\t':
-			b = append(b, '\\', 't')
-		case c == '\b':
-			b = append(b, '\\', 'b')
-		case c == '\f':
-			b = append(b, '\\', 'f')
-		default:
-			b = fmt.Appendf(b, `\u%04x`, c)
-		}
+// withFields adds the members of an encoded object to a message.
+func withFields(m *payload.Message, object any) *payload.Message {
+	for _, f := range membersOf(encode(object)) {
+		m.Raw(f.key, f.value)
 	}
-	e.buf = b
-	if _, err := e.to.Write(b); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	return m
 }

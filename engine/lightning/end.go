@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/engine/ledger"
+	"github.com/millrace/millrace/engine/uplink/payload"
 	"github.com/millrace/millrace/ipc"
 )
 
@@ -62,41 +63,49 @@ func (s *session) sendRunComplete(ctx context.Context, m runComplete, result *en
 		s.log.Error("the run's end was not told: the server will find it lost", "error", context.Cause(ctx))
 		return
 	}
-	p := &clipPayload{}
+	var content *states
 	if result != nil {
 		if len(result.Leaves) == 1 {
 			if x := s.executions[result.Leaves[0].Execution]; x != nil {
 				m.FinalID = x.clip
 			}
 		}
-		p = s.finalState(result, m.FinalID != "")
+		content = s.finalState(result, m.FinalID != "")
 	}
-	p.meta = encode(m)
-	if err := s.send(ctx, eventRunComplete, p); err != nil {
+	message := payload.New(ledgerOf(content))
+	withFields(message, m)
+	if content != nil {
+		content.put(message, "final_state", false)
+		message.IfInvalid(func(error) []byte { return []byte(`"final_state":null`) })
+	}
+	if err := s.send(ctx, eventRunComplete, message); err != nil {
 		s.log.Error("the run's end was not taken: the server may find it lost", "error", err)
+	}
+	if err := message.Invalid(); err != nil {
+		s.log.Error("the final state was not sent: what a step wrote is not valid", "error", err)
 	}
 }
 
-// finalState is the payload of a run's end, with the state where that is wanted
-// and not too large. known says that its dataclip was sent.
-func (s *session) finalState(result *engine.Result, known bool) *clipPayload {
+// finalState is the state that is sent with a run's end; nil where it is not
+// wanted or too large. known says that its dataclip was sent.
+func (s *session) finalState(result *engine.Result, known bool) *states {
 	if s.c.withheld || s.o.NoFinalState && known {
-		return &clipPayload{}
+		return nil
 	}
 	content := finalStates(result)
-	size, err := content.measure()
+	_, ok, err := content.fit(s.c.limits.Payload, EncodingObject)
 	switch {
 	case err != nil:
-		s.log.Error("the final state cannot be sent: what a step wrote is not valid", "error", err)
-		return &clipPayload{}
-	case s.c.limits.Payload > 0 && size.object > s.c.limits.Payload:
+		s.log.Error("the final state cannot be sent: what a step wrote cannot be read", "error", err)
+		return nil
+	case !ok:
 		s.metrics.tooLarge.Inc()
 		if !known {
 			s.tell("Final state exceeds payload limit: it will not be sent back to the app.", "")
 		}
-		return &clipPayload{}
+		return nil
 	}
-	return &clipPayload{key: "final_state", content: content}
+	return content
 }
 
 // finalStates is what a run comes to: the state of its only leaf, or an object of
@@ -104,11 +113,7 @@ func (s *session) finalState(result *engine.Result, known bool) *clipPayload {
 func finalStates(result *engine.Result) *states {
 	all := &states{ledger: result.Ledger()}
 	if len(result.Leaves) == 1 {
-		table := result.Leaves[0].State
-		if table.Kind == ipc.KindAbsent {
-			table.Kind = ipc.KindObject
-		}
-		all.tables = []ipc.Table{table}
+		all.tables = []ipc.Table{visible(result.Leaves[0].State)}
 		return all
 	}
 	all.names = []string{}
@@ -180,4 +185,11 @@ func versionText(node, worker string, adaptors map[string][]string) string {
 		line(name, strings.Join(adaptors[name], ", "))
 	}
 	return b.String()
+}
+
+func ledgerOf(s *states) *ledger.Ledger {
+	if s == nil {
+		return nil
+	}
+	return s.ledger
 }

@@ -1,6 +1,7 @@
 package lightning
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -83,4 +84,30 @@ func encode(v any) json.RawMessage {
 		panic(err)
 	}
 	return b
+}
+
+type member struct {
+	key   string
+	value json.RawMessage
+}
+
+// membersOf returns the members of an object that this package encoded, in order.
+func membersOf(object json.RawMessage) []member {
+	d := json.NewDecoder(bytes.NewReader(object))
+	var all []member
+	if _, err := d.Token(); err != nil {
+		panic(err)
+	}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			panic(err)
+		}
+		m := member{key: key.(string)} // what an object's members begin with
+		if err := d.Decode(&m.value); err != nil {
+			panic(err)
+		}
+		all = append(all, m)
+	}
+	return all
 }

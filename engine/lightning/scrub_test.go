@@ -20,11 +20,11 @@ func TestScrubber(t *testing.T) {
 	s.addCredential(json.RawMessage(`not json`))
 	for in, want := range map[string]string{
 		"login alice at https://example.org, abc": "login alice at https://example.org, abc",
-		"p\"ss\nword":               "***",
-		`p\"ss\nword`:               "***",
-		"token-1-long and token-1":  "*** and ***",
+		"p\"ss\nword":                "***",
+		`p\"ss\nword`:                "***",
+		"token-1-long and token-1":   "*** and ***",
 		"Basic YWxpY2U6cCJzcwp3b3Jk": "Basic ***",
-		"code 1234":                 "code ***",
+		"code 1234":                  "code ***",
 	} {
 		if got := s.text(in); got != want {
 			t.Errorf("%q became %q, not %q", in, got, want)

@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/engine/uplink/payload"
 	"github.com/millrace/millrace/engine/uplink/phoenix"
-	"github.com/millrace/millrace/ipc"
 	"github.com/millrace/millrace/shm"
 )
 
@@ -96,33 +95,36 @@ func duration(e engine.Event, x *execution) time.Duration {
 }
 
 // sendStepComplete sends a step's end, with its output unless that is too large
-// or not wanted. A step that ended its run has none: then it is {}, as in the
-// reference.
+// or not wanted.
 func (s *session) sendStepComplete(ctx context.Context, m stepComplete, x *execution, state *engine.State) {
 	if ctx.Err() != nil {
 		return
 	}
-	id := newID()
-	content := &states{tables: []ipc.Table{{Kind: ipc.KindObject}}}
 	if state != nil {
-		table := state.Table()
-		if table.Kind == ipc.KindAbsent {
-			table.Kind = ipc.KindObject // no state is {} to Lightning
-		}
-		content = &states{ledger: state.Ledger(), tables: []ipc.Table{table}}
 		m.WebhookResponse = s.webhookResponse(state)
 	}
-	p := &clipPayload{content: content}
+	content := stateOf(state)
+	asText, whole := false, false
 	if s.c.withheld {
-		m.OutputID = id
-	} else if asText, ok := s.fits(content, m.StepID, "Dataclip exceeds payload limit: output will not be sent back to the app."); ok {
-		m.OutputID, p.key, p.asText = id, "output_dataclip", asText
+		m.OutputID = newID()
+	} else if asText, whole = s.fits(content, m.StepID, "Dataclip exceeds payload limit: output will not be sent back to the app."); whole {
+		m.OutputID = newID()
 	} else {
 		m.OutputError = dataclipTooLarge
 	}
-	p.meta = encode(m)
 	x.clip = m.OutputID
-	if err := s.send(ctx, eventStepComplete, p); err == nil && p.key != "" {
+	message := withFields(payload.New(content.ledger), m)
+	if whole {
+		content.put(message, "output_dataclip", asText)
+		message.IfInvalid(func(error) []byte { return []byte(`"output_dataclip_id":null,"output_dataclip":null`) })
+	}
+	err := s.send(ctx, eventStepComplete, message)
+	switch invalid := message.Invalid(); {
+	case invalid != nil:
+		x.clip = ""
+		s.log.Error("a state was not sent: what its step wrote is not valid", "error", invalid)
+		s.tell("The output could not be sent back to the app: "+invalid.Error(), "")
+	case err == nil && whole:
 		s.metrics.clips.Inc()
 	}
 }
@@ -131,23 +133,17 @@ func (s *session) sendStepComplete(ctx context.Context, m stepComplete, x *execu
 // written. Where it cannot be sent, a log line says so, before the event that
 // lacks it.
 func (s *session) fits(content *states, stepID, tooLarge string) (asText, ok bool) {
-	size, err := content.measure()
-	if err != nil {
-		s.log.Error("a state cannot be sent: what its step wrote is not valid", "error", err)
-		s.tell(fmt.Sprintf("The output cannot be sent back to the app: %v", err), stepID)
+	asText, ok, err := content.fit(s.c.limits.Payload, s.o.Encoding)
+	switch {
+	case err != nil:
+		s.log.Error("a state cannot be sent: what its step wrote cannot be read", "error", err)
+		s.tell("The output cannot be sent back to the app: "+err.Error(), stepID)
 		return false, false
+	case !ok:
+		s.metrics.tooLarge.Inc()
+		s.tell(tooLarge, stepID)
 	}
-	limit := s.c.limits.Payload
-	within := func(n int64) bool { return limit <= 0 || n <= limit }
-	switch e := s.o.Encoding; {
-	case e != EncodingObject && within(size.text):
-		return true, true
-	case e != EncodingString && within(size.object):
-		return false, true
-	}
-	s.metrics.tooLarge.Inc()
-	s.tell(tooLarge, stepID)
-	return false, false
+	return asText, ok
 }
 
 // tell sends a line of the worker's own at once: it is called by the sender.

@@ -127,7 +127,7 @@ func TestRunTokens(t *testing.T) {
 func TestParseRunKeyErrors(t *testing.T) {
 	for in, want := range map[string]string{
 		"%%": "not base64",
-		base64.StdEncoding.EncodeToString([]byte("hello")):                                                             "no PEM block",
+		base64.StdEncoding.EncodeToString([]byte("hello")):                                                              "no PEM block",
 		base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("nothing")})): "cannot be read",
 	} {
 		if _, err := ParseRunKey(in); err == nil || !strings.Contains(err.Error(), want) {

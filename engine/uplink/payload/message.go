@@ -69,6 +69,23 @@ func (m *Message) State(key string, t ipc.Table, asString bool) *Message {
 	return m
 }
 
+// States adds a field with an object of states by name, inline. The caller holds
+// the tables.
+func (m *Message) States(key string, names []string, tables []ipc.Table) *Message {
+	m.key(key)
+	separator := byte('{')
+	for i, name := range names {
+		m.text = append(jsonscan.AppendString(append(m.text, separator), name), ':')
+		m.parts = append(m.parts, part{text: m.text, state: &tables[i]})
+		m.text, separator = nil, ','
+	}
+	if len(names) == 0 {
+		m.text = append(m.text, '{')
+	}
+	m.text = append(m.text, '}')
+	return m
+}
+
 func (m *Message) key(key string) {
 	if len(m.parts) > 0 || len(m.text) > 1 {
 		m.text = append(m.text, ',')
