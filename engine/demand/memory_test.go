@@ -41,10 +41,10 @@ func TestMemoryIsReserved(t *testing.T) {
 		h.enter("small", Request{Run: h.s.NewRun(0), Stage: none, Reserve: 2})
 		h.want("small")
 		m.Add(4)
-		h.slot("1").Published(4) // as much as was reserved
+		h.at["1"].Published(4) // as much as was reserved
 		h.leave("1")
 		h.want("")
-		h.slot("small").Published(0)
+		h.at["small"].Published(0)
 		h.want("")
 		m.free(4) // from elsewhere: nobody left
 		h.want("3")
@@ -71,7 +71,7 @@ func TestReservationIsLearned(t *testing.T) {
 		if f := stage.Figures(); f.Reserve != 6 || f.Waiting != 1 {
 			t.Errorf("%+v", f)
 		}
-		h.slot("2").Feed() // what it feeds is not known
+		h.at["2"].Feed() // what it feeds is not known
 		h.want("3")
 		h.all(stage)
 	})
@@ -159,14 +159,14 @@ func TestLargeTasksAreNotStarved(t *testing.T) {
 			name := string(rune('一' + i))
 			h.enter(name, Request{Run: run, Stage: small})
 			h.leave(last)
-			if h.slot("large") != nil {
+			if h.at["large"] != nil {
 				break
 			}
-			if last = name; h.slot(name) == nil {
+			if last = name; h.at[name] == nil {
 				t.Fatalf("after %d: neither the small nor the large task is in", i)
 			}
 		}
-		if h.slot("large") == nil {
+		if h.at["large"] == nil {
 			t.Errorf("the large task was passed by %d", 2*maxPassed)
 		}
 		h.leave("large")

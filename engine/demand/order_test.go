@@ -39,18 +39,13 @@ func (h *hall) enter(name string, r Request) *Slot {
 		h.at[name] = w
 	}()
 	synctest.Wait()
-	return h.slot(name)
-}
-
-// slot returns the slot of a task that is in, or nil.
-func (h *hall) slot(name string) *Slot {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.at[name]
 }
 
 func (h *hall) resume(name string) {
-	w := h.slot(name)
+	w := h.at[name]
 	go func() {
 		err := w.Resume(h.t.Context())
 		h.mu.Lock()
@@ -65,11 +60,10 @@ func (h *hall) resume(name string) {
 
 func (h *hall) leave(names ...string) {
 	for _, n := range names {
-		w := h.slot(n)
-		if w == nil {
-			h.t.Fatalf("%s is not in", n)
+		if h.at[n] == nil {
+			h.t.Fatalf("%s is not in; let in: %v", n, h.in)
 		}
-		w.Leave()
+		h.at[n].Leave()
 		synctest.Wait()
 	}
 }
@@ -78,8 +72,6 @@ func (h *hall) leave(names ...string) {
 func (h *hall) want(names string) {
 	h.t.Helper()
 	synctest.Wait()
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if got := strings.Join(h.in, ", "); got != names {
 		h.t.Errorf("let in: %s\nwant:   %s", got, names)
 	}
@@ -202,7 +194,7 @@ func TestRunLimit(t *testing.T) {
 		h.enter("4", Request{Run: run, Stage: b})
 		h.enter("other's", Request{Run: other, Stage: b})
 		h.want("1, 2, other's")
-		h.slot("1").Block()
+		h.at["1"].Block()
 		synctest.Wait()
 		h.want("3")
 		h.resume("1")
@@ -230,7 +222,7 @@ func TestStagePlaces(t *testing.T) {
 		h.want("builder, p1, p2")
 		// A piece that needs a builder: now builders lend their places to those
 		// that are called, and to no others.
-		p1 := h.slot("p1")
+		p1 := h.at["p1"]
 		p1.Block()
 		h.enter("inner", Request{Run: run, Stage: build, Parent: p1})
 		h.want("inner, p3")
