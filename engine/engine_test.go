@@ -80,6 +80,13 @@ var testFunctions = worker.Functions{
 		}
 		return s.Set(c.Key, c.Value)
 	},
+	"count": func(_ context.Context, s *worker.State) error {
+		n, err := worker.Get[int](s, "n")
+		if err != nil {
+			return err
+		}
+		return s.Set("n", n+1)
+	},
 	"nothing": func(context.Context, *worker.State) error { return nil },
 	"private": func(_ context.Context, s *worker.State) error {
 		return errors.Join(s.Set("_secret", 1), s.Set("response", 2), s.Set("kept", 3))
