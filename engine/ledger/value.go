@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"strings"
 
 	"github.com/millrace/millrace/ipc"
 	"github.com/millrace/millrace/shm"
@@ -15,7 +16,11 @@ import (
 type Value struct {
 	spans []span
 	size  int64
+	text  string // in place of spans: how a stream shows
 }
+
+// StreamText is how a live stream shows where a state leaves the host.
+const StreamText = `"[stream]"`
 
 type span struct {
 	segment *shm.Segment
@@ -30,6 +35,12 @@ func (l *Ledger) Value(row ipc.Row) (*Value, error) {
 	defer l.mu.Unlock()
 	v := &Value{}
 	for _, r := range row.Spans {
+		if r.Flags&shm.FlagStream != 0 {
+			if b := l.find(r); b == nil {
+				return nil, &RefError{Key: row.Key, Ref: r, Msg: "there is no such stream"}
+			}
+			return &Value{text: StreamText, size: int64(len(StreamText))}, nil
+		}
 		if r.Length == 0 {
 			continue
 		}
@@ -50,6 +61,9 @@ func (v *Value) Size() int64 { return v.size }
 func (v *Value) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("ledger: negative offset %d", off)
+	}
+	if v.text != "" {
+		return strings.NewReader(v.text).ReadAt(p, off)
 	}
 	total := 0
 	i := sort.Search(len(v.spans), func(i int) bool { return v.spans[i].start+v.spans[i].length > off })
