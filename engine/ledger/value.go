@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"io"
+	"os"
 	"sort"
 	"strings"
 
@@ -86,3 +87,20 @@ func (v *Value) ReadAt(p []byte, off int64) (int, error) {
 
 // Reader returns a reader over the whole value.
 func (v *Value) Reader() *io.SectionReader { return io.NewSectionReader(v, 0, v.size) }
+
+// Files calls f for the pieces of the value in order: length bytes at offset of
+// a segment's descriptor, for the kernel to send without a copy through this
+// process. The descriptor is the segment's own and must not be closed; its file
+// offset is shared and must not be used.
+func (v *Value) Files(f func(file *os.File, offset, length int64) error) error {
+	for _, s := range v.spans {
+		file := s.segment.File()
+		if file == nil {
+			return shm.ErrClosed
+		}
+		if err := f(file, s.offset, s.length); err != nil {
+			return err
+		}
+	}
+	return nil
+}
