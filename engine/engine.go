@@ -164,8 +164,6 @@ type Host struct {
 	StateBytes   uint64
 	Segments     int
 	ControlBytes uint64
-	// Demand is what runs, waits and is reserved for.
-	Demand demand.HostFigures
 }
 
 // Host returns the engine's figures.
@@ -174,8 +172,7 @@ func (e *Engine) Host() Host {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return Host{Runs: len(e.runs), Executors: s.Executors, Idle: s.Idle,
-		StateBytes: e.ledger.Bytes(), Segments: e.ledger.Segments(), ControlBytes: s.ControlBytes,
-		Demand: e.demand.Figures()}
+		StateBytes: e.ledger.Bytes(), Segments: e.ledger.Segments(), ControlBytes: s.ControlBytes}
 }
 
 // ExecutorPIDs returns the process ids of the executors alive, for those who

@@ -25,6 +25,7 @@ type conn struct {
 	capacity int                // as the worker said when it joined
 	topics   map[string]*string // join_ref by topic
 	open     map[string]bool    // refs without a reply
+	ended    map[string]bool    // topics that the server ended by itself
 }
 
 // socket is the handler of the worker's socket.
@@ -46,7 +47,7 @@ func (s *Server) socket(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	ws.SetReadLimit(-1)
-	c := &conn{s: s, ws: ws, meter: m, worker: worker, topics: make(map[string]*string), open: make(map[string]bool)}
+	c := &conn{s: s, ws: ws, meter: m, worker: worker, topics: make(map[string]*string), open: make(map[string]bool), ended: make(map[string]bool)}
 	if !s.enter(c) {
 		m.Close()
 		return
@@ -149,8 +150,10 @@ func (c *conn) handle(m *message) bool {
 		c.meter.Close()
 		return false
 	}
-	if rep == nil || a.NoReply {
+	if a.Forgive || rep == nil || a.NoReply {
 		c.answered(m)
+	}
+	if rep == nil || a.NoReply {
 		return true
 	}
 	if a.Delay == 0 {
@@ -192,12 +195,15 @@ func (c *conn) dispatch(m *message, a Action) *reply {
 			k.bad("a join's join_ref must be its ref")
 		}
 	} else if joined := c.topics[m.topic]; joined == nil {
-		k.bad("the topic is not joined on this socket")
+		if !c.ended[m.topic] { // else it may not have heard of it yet
+			k.bad("the topic is not joined on this socket")
+		}
 		return refuse("unmatched topic")
 	} else if m.joinRef == nil || *m.joinRef != *joined {
 		k.bad("its join_ref is not that of the join, %q", *joined)
 	}
 	if a.Refuse != "" {
+		s.run(m.topic).refused(m.event)
 		return refuse(a.Refuse)
 	}
 	rep := k.topic()
@@ -237,6 +243,7 @@ func (c *conn) respond(m *message, rep *reply, a Action) {
 		c.s.mu.Lock()
 		joined := c.topics[m.topic]
 		c.forget(m.topic)
+		c.ended[m.topic] = true
 		c.s.mu.Unlock()
 		c.send(joined, joined, m.topic, a.Channel, map[string]any{})
 	}

@@ -63,6 +63,9 @@ type Run struct {
 	Queue string
 	// Token replaces the run's signed token, for a worker that must refuse it.
 	Token string
+	// TokenLife is how long the signed token is valid; negative: it has expired.
+	// Default: an hour.
+	TokenLife time.Duration
 }
 
 // Push is a message of a worker, as a Hook sees it.
@@ -91,6 +94,9 @@ type Action struct {
 	NoReply bool
 	// Delay of the reply.
 	Delay time.Duration
+	// Forgive has the message count as acknowledged at once, whenever its reply
+	// comes: a worker may give up waiting.
+	Forgive bool
 	// Twice sends the reply twice.
 	Twice bool
 	// Refuse replies with this error instead of acting on the message.

@@ -85,7 +85,7 @@ func (k *checker) claim() *reply {
 	}
 	active := 0
 	for _, r := range k.s.runs {
-		if r.worker == k.conn.worker && (r.record.State == StateClaimed || r.record.State == StateStarted) {
+		if r.worker == k.conn.worker && !r.lost && !r.over && (r.record.State == StateClaimed || r.record.State == StateStarted) {
 			active++
 		}
 	}

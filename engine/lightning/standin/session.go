@@ -22,7 +22,9 @@ type run struct {
 	conn    *conn    // that joined last, nil once it is gone
 	pending int      // events without an acknowledgement
 	unacked *message // the last of them
-	planned bool     // the plan was fetched
+	planned bool     // the plan was asked for
+	over    bool     // its run:complete was refused by a hook
+	lost    bool     // its join was
 	fresh   bool     // no event came since the join
 	last    uint32   // checksum of the last event that was acted on
 	lastIs  string   // its name
@@ -80,11 +82,31 @@ func newRun(input Run, s *signer) (*run, error) {
 		return nil, err
 	}
 	if r.token == "" {
-		if r.token, err = s.token(id, time.Now()); err != nil {
+		life := input.TokenLife
+		if life == 0 {
+			life = runTokenLife
+		}
+		if r.token, err = s.token(id, time.Now(), life); err != nil {
 			return nil, fmt.Errorf("the run's token: %w", err)
 		}
 	}
 	return r, nil
+}
+
+// refused notes that a hook refused an event, after which a worker goes on as
+// best it can. r may be nil.
+func (r *run) refused(event string) {
+	if r == nil {
+		return
+	}
+	switch event {
+	case "fetch:plan":
+		r.planned = true
+	case "run:complete":
+		r.over = true
+	case "phx_join":
+		r.lost = true
+	}
 }
 
 func (r *run) note(u Update) {
@@ -101,7 +123,7 @@ func (k *checker) channel() *reply {
 		return k.join()
 	case "phx_leave":
 		k.rest()
-		if r.record.State != StateFinished {
+		if r.record.State != StateFinished && !r.over {
 			k.bad("the channel is left before run:complete")
 		}
 		r.record.Left = true

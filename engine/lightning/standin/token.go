@@ -22,7 +22,7 @@ const workerIssuer = "urn:openfn:worker"
 // runIssuer is the issuer that a run's token names.
 const runIssuer = "Lightning"
 
-// runTokenLife is how long a run's token is valid.
+// runTokenLife is how long a run's token is valid by default.
 const runTokenLife = time.Hour
 
 // signer makes run tokens.
@@ -58,10 +58,10 @@ func newSigner(useRSA bool) (*signer, error) {
 	return &s, nil
 }
 
-func (s *signer) token(run string, now time.Time) (string, error) {
+func (s *signer) token(run string, now time.Time, life time.Duration) (string, error) {
 	return jwt.NewWithClaims(s.method, jwt.MapClaims{
 		"iss": runIssuer, "sub": "run:" + run, "id": run, "aud": workerIssuer,
-		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(runTokenLife).Unix(),
+		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(life).Unix(),
 	}).SignedString(s.key)
 }
 

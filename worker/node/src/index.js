@@ -8,6 +8,4 @@
  * @module
  */
 export { main } from './executor.js';
-export { CallError, StepError } from './errors.js';
-export { forward } from './forward.js';
-export { append, concat } from './rope.js';
+export { StepError } from './errors.js';
