@@ -15,6 +15,7 @@ import (
 // branch is one path of a run through its graph. It holds its state.
 type branch struct {
 	run      *Run
+	loops    *loops                  // of the run, or of the call the branch belongs to
 	caller   *demand.Slot            // of the step whose call the branch is; nil: of none
 	stop     context.CancelCauseFunc // ends all branches
 	state    ipc.Table
@@ -83,9 +84,6 @@ func (b *branch) step(ctx context.Context, st *stage) (verdicts []ipc.Verdict, f
 			b.state.Kind = ipc.KindObject // as OpenFn: no state becomes {} on its way
 		}
 		return nil, nil, context.Cause(ctx)
-	}
-	if err := r.iterate(st); err != nil {
-		return nil, nil, err
 	}
 	input, added, err := r.assemble(st.step, b.state)
 	if err != nil {

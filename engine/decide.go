@@ -34,6 +34,11 @@ func (b *branch) decide(ctx context.Context, st *stage, verdicts []ipc.Verdict) 
 				return nil, &EdgeConditionError{From: st.step.ID, To: e.To.ID, Condition: e.Condition, Err: err}
 			}
 		}
+		if taken && e.Loop {
+			if err := b.loops.take(r, e.Edge); err != nil {
+				return nil, err
+			}
+		}
 		r.emit(Event{Type: EventEdge, Step: st.step.ID, To: e.To.ID, Taken: taken})
 		if taken {
 			targets = append(targets, e.to)

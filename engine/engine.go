@@ -164,6 +164,8 @@ type Host struct {
 	StateBytes   uint64
 	Segments     int
 	ControlBytes uint64
+	// Demand is what runs, waits and is reserved for.
+	Demand demand.HostFigures
 }
 
 // Host returns the engine's figures.
@@ -172,7 +174,8 @@ func (e *Engine) Host() Host {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return Host{Runs: len(e.runs), Executors: s.Executors, Idle: s.Idle,
-		StateBytes: e.ledger.Bytes(), Segments: e.ledger.Segments(), ControlBytes: s.ControlBytes}
+		StateBytes: e.ledger.Bytes(), Segments: e.ledger.Segments(), ControlBytes: s.ControlBytes,
+		Demand: e.demand.Figures()}
 }
 
 // ExecutorPIDs returns the process ids of the executors alive, for those who

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,6 +79,13 @@ var testFunctions = worker.Functions{
 			return err
 		}
 		return s.Set(c.Key, c.Value)
+	},
+	"count": func(_ context.Context, s *worker.State) error {
+		n, err := worker.Get[int](s, "n")
+		if err != nil {
+			return err
+		}
+		return s.Set("n", n+1)
 	},
 	"nothing": func(context.Context, *worker.State) error { return nil },
 	"private": func(_ context.Context, s *worker.State) error {
@@ -522,6 +530,13 @@ func TestConcurrencyLimit(t *testing.T) {
 	if most > 3 { // a slot is free a moment before its completion is told
 		t.Errorf("%d at once, the limit is 2", most)
 	}
+	stages := e.Stages()
+	if len(stages) != 1 {
+		t.Fatalf("%+v", stages)
+	}
+	if s := stages[0]; s.Step != "a" || s.Limit != 2 || s.Peak != 2 || s.Admitted != 8 || s.Running+s.Waiting != 0 || s.Saturated*2 < s.Busy {
+		t.Errorf("%+v", s)
+	}
 }
 
 // A host over its memory budget holds steps back and still finishes.
@@ -537,6 +552,30 @@ func TestHostMemoryIsBackPressure(t *testing.T) {
 		})
 	}
 	runs.Wait()
+}
+
+// Steps that say what they publish never take the host over its budget.
+func TestReservedMemoryIsKeptFree(t *testing.T) {
+	const budget = 5 << 20
+	e := newEngine(t, Options{Memory: budget, MaxExecutors: 6})
+	p := flow(t, "steps:\n  - id: a\n    reserve: 2MB\n    @grow\n    configuration: {Size: 1900000}\n    next: b\n  - id: b\n    @nap\n")
+	var most atomic.Uint64
+	var runs sync.WaitGroup
+	for range 12 {
+		runs.Go(func() {
+			got := run(t, e, p, `{}`, RunOptions{Observe: func(Event) {
+				for now, before := e.Host().StateBytes, most.Load(); now > before && !most.CompareAndSwap(before, now); before = most.Load() {
+				}
+			}})
+			if got.Status != StatusSuccess {
+				t.Error(got.Err)
+			}
+		})
+	}
+	runs.Wait()
+	if h := e.Host(); most.Load() > budget || h.Demand.Forced > 0 || most.Load() < budget/2 {
+		t.Errorf("at most %d bytes were held, the budget is %d: %+v", most.Load(), budget, h.Demand)
+	}
 }
 
 func TestSubmitAfterClose(t *testing.T) {

@@ -59,11 +59,11 @@ type Run struct {
 	branches sync.WaitGroup
 	observe  sync.Mutex
 
-	mu         sync.Mutex
-	leaves     []Leaf
-	abort      *StepError     // the first crash, kill, exception or cancel
-	failed     *StepError     // the first failure of a leaf
-	iterations map[string]int // executions by step
+	mu     sync.Mutex
+	leaves []Leaf
+	abort  *StepError // the first crash, kill, exception or cancel
+	failed *StepError // the first failure of a leaf
+	loops  loops
 
 	executions  atomic.Int64 // of steps, begun so far
 	reports     reports
@@ -103,8 +103,8 @@ func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*
 	}
 	r := &Run{
 		ID: options.ID, engine: e, program: pr, options: options,
-		account: e.ledger.Open(options.ID, budget),
-		done:    make(chan struct{}), iterations: make(map[string]int),
+		account:   e.ledger.Open(options.ID, budget),
+		done:      make(chan struct{}),
 		startedAt: time.Now(), startedMono: monotonic(),
 		controlBase: e.pool.ControlBytes(),
 	}
@@ -160,7 +160,7 @@ func (r *Run) start(ctx context.Context, input Input, stop context.CancelCauseFu
 		}
 	}
 	for _, id := range starts {
-		b := branch{run: r, stop: stop, state: state, lastEnd: r.startedMono}
+		b := branch{run: r, loops: &r.loops, stop: stop, state: state, lastEnd: r.startedMono}
 		at := r.program.plan.Step(id).Index
 		r.branches.Go(func() { b.walk(ctx, at) })
 	}
@@ -184,19 +184,6 @@ func (r *Run) leaf(st *stage, state ipc.Table, execution int, failed *StepError)
 	if r.failed == nil {
 		r.failed = failed
 	}
-}
-
-// iterate counts an execution of a step against the plan's limit.
-func (r *Run) iterate(st *stage) error {
-	limit := r.program.plan.Options.MaxIterations
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.iterations[st.step.ID]++
-	if limit > 0 && r.iterations[st.step.ID] > limit {
-		return &StepError{Run: r.ID, Step: st.step.ID, Status: StatusKill, Name: "IterationLimitError",
-			Message: fmt.Sprintf("step %q was reached more than %d times in one run: raise max_iterations, or end the loop", st.step.ID, limit)}
-	}
-	return nil
 }
 
 // outcome returns how the run ended.

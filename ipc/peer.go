@@ -22,6 +22,7 @@ type Peer struct {
 	turn   sync.Mutex            // held by whoever takes messages and handles them
 	handle func(*Envelope) error // Serve's
 	helped atomic.Bool           // others take messages too, so Serve need not spin
+	away   bool                  // whoever calls Next is at work, so nobody sleeps; turn's
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -32,8 +33,8 @@ type Peer struct {
 
 // pending is a request that was sent and not answered.
 type pending struct {
-	typ   Type
-	reply chan<- reply // has room for the one reply
+	typ  Type
+	take func(*Envelope, error) // is called once, and does not block
 }
 
 // answeredBy reports whether a reply of type t may answer the request.
@@ -84,14 +85,20 @@ func (p *Peer) Err() error {
 //
 // Serve closes the channel and returns why it ended, never nil.
 func (p *Peer) Serve(handle func(*Envelope) error) error {
-	err := p.serve(handle)
+	return p.Stop(p.serve(handle))
+}
+
+// Stop is what Serve ends with, for whoever calls Next instead, and called
+// once: it has all who wait for replies know err, closes the channel and
+// returns why it ended.
+func (p *Peer) Stop(err error) error {
 	p.mu.Lock()
 	p.err = err
 	waiting := p.waiting
 	p.waiting = nil
 	p.mu.Unlock()
 	for _, r := range waiting {
-		r.reply <- reply{err: err}
+		r.take(nil, err)
 	}
 	if cerr := p.Channel.Close(); cerr != nil {
 		err = errors.Join(err, cerr)
@@ -185,7 +192,11 @@ func (p *Peer) Help(until func() bool) {
 	if err != nil {
 		p.fail(err)
 	}
-	if !p.arm() {
+	switch {
+	case p.away: // nobody sleeps
+	case p.socket.blocking.Load():
+		p.leave(err)
+	case !p.arm():
 		// What is left is Serve's, and it sleeps on the socket: no doorbell
 		// will be rung for it.
 		_ = p.SetReceiveDeadline(time.Unix(1, 0)) // fails on a closed socket, where nobody sleeps
@@ -216,7 +227,7 @@ func (p *Peer) deliver(e *Envelope) error {
 	p.mu.Unlock()
 	switch {
 	case fits:
-		r.reply <- reply{envelope: e}
+		r.take(e, nil)
 		return nil
 	case ok:
 		return protocolErrorf("%s answers request %d, which was %s", typ, e.ID, r.typ)
@@ -241,16 +252,27 @@ type Request struct {
 // Once Serve has ended, Start returns the reason; otherwise its errors are
 // Send's.
 func (p *Peer) Start(e *Envelope, register func(id uint64)) (*Request, error) {
-	ch := make(chan reply, 1)
+	ch := make(chan reply, 1) // has room for the one reply
+	id, err := p.StartFunc(e, register, func(e *Envelope, err error) { ch <- reply{e, err} })
+	if err != nil {
+		return nil, err
+	}
+	return &Request{ID: id, peer: p, reply: ch}, nil
+}
+
+// StartFunc is Start for those who do not wait for the reply: take is called
+// with it, or with why Serve ended without one, once and by whoever handles
+// messages. It must not block, and owns the envelope.
+func (p *Peer) StartFunc(e *Envelope, register func(id uint64), take func(*Envelope, error)) (uint64, error) {
 	p.mu.Lock()
 	if p.waiting == nil {
 		err := p.err
 		p.mu.Unlock()
-		return nil, err
+		return 0, err
 	}
 	p.nextID++
 	id := p.nextID
-	p.waiting[id] = pending{typ: e.Message.Type(), reply: ch}
+	p.waiting[id] = pending{typ: e.Message.Type(), take: take}
 	p.mu.Unlock()
 	if register != nil {
 		register(id)
@@ -263,9 +285,9 @@ func (p *Peer) Start(e *Envelope, register func(id uint64)) (*Request, error) {
 		if p.err != nil && errors.Is(err, ErrClosed) {
 			err = p.err // Serve closed the channel; this is why
 		}
-		return nil, err
+		return 0, err
 	}
-	return &Request{ID: id, peer: p, reply: ch}, nil
+	return id, nil
 }
 
 // Wait returns the reply, or why Serve ended without it. When ctx ends first it

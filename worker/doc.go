@@ -22,6 +22,18 @@
 // Below the functions there is a seam for other kinds of step: [Serve] runs
 // any [Runner]. worker/command is one.
 //
+// # Calling other steps
+//
+// [Call] runs another step of the workflow and returns what comes of it, [Each]
+// runs one for each of many items. Arguments and results are rows of references
+// like any state: nothing is copied on the way. [State.New] and [State.Fork] make
+// states to call with; [State.SetFrom] passes a value on by reference,
+// [State.Extend] makes the elements of arrays one array where they lie, and
+// [State.Forward] chooses the step that goes on with the result.
+//
+// A reply is read until it is closed, and its memory is held until then. What
+// another state of the function refers to is held for longer by itself.
+//
 // # Invariants
 //
 //   - One step runs at a time. It runs on the goroutine that received it; when
@@ -30,6 +42,9 @@
 //   - A result names exactly the blocks that the step wrote and its table
 //     uses; everything else that it wrote was freed before. What is published
 //     is freed when the supervisor says so, never earlier.
+//   - A call is forgotten once it is answered, closed, and no state of the step
+//     refers to its result or to what it published. Then the supervisor may
+//     release both.
 //   - When the supervisor hangs up, [Main] exits at once.
 //
 // # Caveats

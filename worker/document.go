@@ -33,6 +33,7 @@ type Document struct {
 func (s *State) Document() *Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_ = s.settle() // result returns the error
 	for i := range s.table.Rows {
 		s.markRead(i)
 	}

@@ -43,17 +43,33 @@ var jsonEncoders = sync.Pool{New: func() any {
 
 // encodeJSON publishes v as a block of the arena.
 func encodeJSON(arena *shm.Arena, v any) (shm.Ref, error) {
+	e, err := newEncoding(arena, v)
+	if err != nil {
+		return shm.Ref{}, err
+	}
+	defer e.release()
+	return e.publish()
+}
+
+// newEncoding encodes v. What is short stays in the buffer until publish. The
+// caller releases the encoder.
+func newEncoding(arena *shm.Arena, v any) (*jsonEncoder, error) {
 	e := jsonEncoders.Get().(*jsonEncoder)
 	e.arena = arena
-	defer e.release()
 	if err := e.value(reflect.ValueOf(v), 0); err != nil {
+		defer e.release()
 		if e.err != nil {
-			return shm.Ref{}, e.err // not the value's fault
+			return nil, e.err // not the value's fault
 		}
-		return shm.Ref{}, encodeError(v, err)
+		return nil, encodeError(v, err)
 	}
+	return e, nil
+}
+
+// publish makes the value a block.
+func (e *jsonEncoder) publish() (shm.Ref, error) {
 	if e.block == nil {
-		return arena.Write(JSON, e.buf)
+		return e.arena.Write(JSON, e.buf)
 	}
 	if err := e.flush(); err != nil {
 		return shm.Ref{}, err

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"runtime/debug"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/millrace/millrace/ipc"
@@ -19,13 +21,17 @@ const prefaultPiece = 4 << 20
 // executor is one process's side of the protocol. One goroutine at a time, the
 // leader, receives; fields without a remark are immutable.
 type executor struct {
-	channel  *ipc.Channel
+	peer     *ipc.Peer
+	channel  *ipc.Channel // the peer's
 	options  Options
+	calls    bool // granted
+	streams  bool // granted
 	dropKeys []string
 	arena    *shm.Arena
 	segments segments
 
-	prepared map[uint64]prepared  // by code; the leader's
+	codes    sync.Mutex
+	prepared map[uint64]prepared  // by code; guarded by codes
 	current  atomic.Pointer[step] // the step that runs
 	watch    watch
 	busy     atomic.Bool  // a step has been asked for
@@ -48,7 +54,10 @@ type prepared struct {
 
 func newExecutor(channel *ipc.Channel, welcome *ipc.Welcome, options Options) *executor {
 	x := &executor{
+		peer:      ipc.NewPeer(channel),
 		channel:   channel,
+		calls:     slices.Contains(welcome.Capabilities, ipc.CapabilityCalls),
+		streams:   slices.Contains(welcome.Capabilities, ipc.CapabilityStreams),
 		prefix:    uint64(welcome.Executor) << 32,
 		options:   options,
 		dropKeys:  welcome.DropKeys,
@@ -124,29 +133,23 @@ func (x *executor) lead() {
 		}
 	}()
 	for leads {
-		e, err := x.channel.Receive()
+		e, err := x.peer.Next(x.handle, x.idle)
 		if err != nil {
 			x.end(err)
 			leads = false
 			return
 		}
-		if m, ok := e.Message.(*ipc.Execute); ok && e.File == nil {
-			x.execute(e, m, &leads)
-			continue
-		}
-		if err := x.handle(e); err != nil {
-			if e.File != nil {
-				e.File.Close()
-			}
-			x.end(err)
-			leads = false
-			return
-		}
+		x.execute(e, e.Message.(*ipc.Execute), &leads)
 	}
 }
 
-// handle acts on any message but an execute. On an error the envelope's file
-// is its caller's to close.
+// idle reports whether the next message may be an execute, which is worth
+// looking for. While a step runs those who wait for an answer look themselves.
+func (x *executor) idle() bool { return x.current.Load() == nil }
+
+// handle acts on a message that is neither an answer nor, if the leader has
+// received it, an execute. On an error the envelope's file is its caller's to
+// close.
 func (x *executor) handle(e *ipc.Envelope) error {
 	if m, ok := e.Message.(*ipc.Attach); ok {
 		f := e.File
@@ -163,20 +166,28 @@ func (x *executor) handle(e *ipc.Envelope) error {
 		}
 	case *ipc.Release:
 		for _, b := range m.Blocks {
-			if err := x.free(b); err != nil {
+			if err := x.released(b); err != nil {
 				return err
 			}
 		}
 	case *ipc.Prepare:
 		f, err := x.options.Runner.Prepare(m.Kind, m.Spec)
+		x.codes.Lock()
 		x.prepared[m.Code] = prepared{f, err}
+		x.codes.Unlock()
+	case *ipc.Execute:
+		// It came to a goroutine that a function has left behind, waiting for a
+		// call. The leader receives, or will.
+		go func() {
+			debug.SetPanicOnFault(true)
+			x.execute(e, m, new(bool))
+		}()
 	case *ipc.Cancel:
 		if s := x.current.Load(); s != nil && s.id == e.ID {
 			s.ctx.cancelFor(m.Reason)
 		}
 	case *ipc.Ping:
 		return x.channel.Send(&ipc.Envelope{ID: e.ID, Message: new(ipc.Pong)})
-	case *ipc.Pong:
 	case *ipc.Shutdown:
 		x.stopping.Store(true)
 		if x.running.Load() == 0 {
@@ -186,6 +197,16 @@ func (x *executor) handle(e *ipc.Envelope) error {
 		return fmt.Errorf("the supervisor sent %s, which is not for an executor", e.Message.Type())
 	}
 	return nil
+}
+
+// released acts on a block that the supervisor gives back.
+func (x *executor) released(b shm.Block) error {
+	if s := x.current.Load(); s != nil {
+		if kept, err := s.takeBack(b); kept || err != nil {
+			return err
+		}
+	}
+	return x.free(b)
 }
 
 // free gives a published block back to the arena.

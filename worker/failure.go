@@ -77,6 +77,14 @@ func (e *KeyError) Error() string { return fmt.Sprintf("key %q: %v", e.Key, e.Er
 // Unwrap returns what is wrong with the key.
 func (e *KeyError) Unwrap() error { return e.Err }
 
+// keyed is a *KeyError of err, which may be one already.
+func keyed(key string, err error) error {
+	if already := (*KeyError)(nil); errors.As(err, &already) {
+		return err
+	}
+	return &KeyError{Key: key, Err: err}
+}
+
 // fail turns an error into the message. ended is how the step's context ended.
 func (s *step) fail(err, ended error, reason string) *ipc.Fail {
 	e := s.classify(err, ended, reason)
@@ -105,6 +113,7 @@ func (s *step) fail(err, ended error, reason string) *ipc.Fail {
 // classify gives an error its name and severity.
 func (s *step) classify(err, ended error, reason string) *Error {
 	var named *Error
+	var call *CallError
 	var limit *shm.LimitError
 	var frame *ipc.FrameSizeError
 	switch {
@@ -115,6 +124,8 @@ func (s *step) classify(err, ended error, reason string) *Error {
 		e := *named
 		e.Message = err.Error() // what was wrapped around it
 		return &e
+	case errors.As(err, &call):
+		return call.asError(err)
 	case errors.As(err, &limit):
 		return s.tooLarge(err, limit)
 	case errors.As(err, &frame):

@@ -43,8 +43,8 @@ func (s *State) Create(key string, enc Encoding, sizeHint int64) (*KeyWriter, er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over {
-		return nil, &KeyError{Key: key, Err: errOver}
+	if err := s.writable(key); err != nil {
+		return nil, err
 	}
 	if s.open == nil {
 		s.open = make(map[*KeyWriter]int)

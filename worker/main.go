@@ -37,9 +37,10 @@ func Main(functions Functions) {
 		os.Exit(0)
 	}
 	MainRunner(Options{
-		Language:  "go",
-		Functions: names,
-		Runner:    &functionRunner{functions: functions, names: names},
+		Language:     "go",
+		Functions:    names,
+		Capabilities: []string{ipc.CapabilityCalls},
+		Runner:       &functionRunner{functions: functions, names: names},
 	})
 }
 

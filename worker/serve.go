@@ -61,7 +61,7 @@ func Serve(conn *net.UnixConn, options Options) error {
 	go x.prefault(welcome.PrefaultBytes)
 	go x.lead()
 	err = <-x.ended
-	_ = channel.Close() // whatever it says, the channel is of no more use
+	_ = x.peer.Stop(err) // whatever closing says, the channel is of no more use
 	if x.running.Load() == 0 {
 		err = errors.Join(err, x.close())
 	}

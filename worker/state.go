@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -34,38 +35,138 @@ const (
 // indexFrom is from how many rows on a map finds keys.
 const indexFrom = 16
 
-// State is what a step receives and makes: an ordered table of keys whose
-// values stay where they were written. A key that is not touched is passed on
-// unread. Its methods may be called from several goroutines, but not after the
-// function has returned.
+// State is what a step receives and makes, and what it calls other steps with:
+// an ordered table of keys whose values stay where they were written. A key
+// that is not touched is passed on unread. Its methods may be called from
+// several goroutines, but not after the function has returned.
 type State struct {
 	step *step
+	mu   *sync.Mutex // the step's
 
-	mu     sync.Mutex
-	table  ipc.Table          // rows without spans were deleted
-	live   int                // rows that were not
-	owned  []int              // by row: its block in blocks plus 1; nil: all inherited
-	index  map[string]int     // made when there are many rows
-	blocks []block            // written by this step
-	whole  map[int][]byte     // by row: ropes that were gathered
-	open   map[*KeyWriter]int // not closed yet
+	table ipc.Table          // rows without spans were deleted
+	live  int                // rows that were not
+	held  []holds            // by row; nil: all inherited
+	index map[string]int     // made when there are many rows
+	whole map[int][]byte     // by row: ropes that were gathered
+	ropes map[int]*rope      // by row: arrays that are appended to
+	open  map[*KeyWriter]int // not closed yet
 
-	decoded, encoded uint64 // bytes
-	over             bool   // the function has returned
+	source *call // a call's result: what its rows are of
+	spent  bool  // a call has used it up
 }
 
-var errOver = errors.New("the step is over: a State must not be used after its function has returned")
-
-// block is one that the step has published in its arena.
-type block struct {
-	ref  shm.Block
-	rows int  // rows that refer into it
-	read bool // its bytes were given to the function
-	gone bool // freed
-}
+var (
+	errOver     = errors.New("the step is over: a State must not be used after its function has returned")
+	errSpent    = errors.New("the state was the argument of a call, which has used it up: Fork it before, to use it again")
+	errReadOnly = errors.New("it belongs to the result of a call, which cannot be changed: Fork it")
+)
 
 func (s *State) init(st *step, t ipc.Table) {
-	s.step, s.table, s.live = st, t, len(t.Rows)
+	s.step, s.mu, s.table, s.live = st, &st.mu, t, len(t.Rows)
+}
+
+// usable returns why nothing of the state can be read, or nil.
+func (s *State) usable(key string) error {
+	switch {
+	case s.source != nil && (s.step.over || s.source.closed):
+		return &KeyError{Key: key, Err: &ExpiredError{Key: key, Step: s.source.name, Call: s.source.id, StepOver: s.step.over}}
+	case s.step.over:
+		return &KeyError{Key: key, Err: errOver}
+	case s.spent:
+		return &KeyError{Key: key, Err: errSpent}
+	}
+	return nil
+}
+
+// writable is usable for a change.
+func (s *State) writable(key string) error {
+	if err := s.usable(key); err != nil {
+		return err
+	}
+	if s.source != nil {
+		return &KeyError{Key: key, Err: errReadOnly}
+	}
+	return nil
+}
+
+// New returns an empty state to call another step with. It belongs to the step
+// of s.
+func (s *State) New() *State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.step.newState(ipc.Table{Kind: Object}, nil)
+}
+
+// Fork returns a state with the keys of s, passed on by reference: to call
+// another step with, or to go on from the result of a call. What is changed in
+// one is not changed in the other. It belongs to the step of s.
+func (s *State) Fork() *State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.settle() // result returns the error
+	rows := s.liveRows()
+	held := make([]holds, 0, len(rows))
+	for i := range s.table.Rows {
+		if len(s.table.Rows[i].Spans) > 0 {
+			held = append(held, s.holdRow(i))
+		}
+	}
+	return s.step.newState(ipc.Table{Kind: s.table.Kind, Rows: rows}, held)
+}
+
+// newState returns a state of the step's beside its own. held are holds that it
+// takes over.
+func (st *step) newState(t ipc.Table, held []holds) *State {
+	s := new(State)
+	s.init(st, t)
+	s.held = held
+	if st.over {
+		for i := range held {
+			_ = held[i].drop() // nothing is freed after the end
+		}
+		return s
+	}
+	if st.forks == nil {
+		st.forks = make(map[*State]struct{})
+	}
+	st.forks[s] = struct{}{}
+	return s
+}
+
+// holdRow returns new holds on what keeps a row.
+func (s *State) holdRow(row int) holds {
+	var h holds
+	switch {
+	case s.held != nil:
+		h.first = s.held[row].first
+		h.more = slices.Clone(s.held[row].more)
+	case s.source != nil:
+		h.first = s.source
+	}
+	h.hold()
+	return h
+}
+
+// release drops all that the state holds; it cannot be used any more.
+func (s *State) release() error {
+	s.spent = true
+	delete(s.step.forks, s)
+	for w := range s.open {
+		w.block.Abort()
+	}
+	s.open = nil
+	var first error
+	for i := range s.ropes {
+		if err := s.dropRope(i); first == nil {
+			first = err
+		}
+	}
+	for i := range s.held {
+		if err := s.held[i].drop(); first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // Kind returns what the state is. An absent one becomes an object by setting a
@@ -120,6 +221,7 @@ func (s *State) Size(key string) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := s.find(key); i >= 0 {
+		_ = s.settleRow(i) // result returns the error
 		return s.table.Rows[i].Size()
 	}
 	return 0
@@ -131,6 +233,7 @@ func (s *State) Spans(key string) []shm.Ref {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := s.find(key); i >= 0 {
+		_ = s.settleRow(i)
 		return slices.Clone(s.table.Rows[i].Spans)
 	}
 	return nil
@@ -140,6 +243,7 @@ func (s *State) Spans(key string) []shm.Ref {
 func (s *State) Table() ipc.Table {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_ = s.settle() // result returns the error
 	return ipc.Table{Kind: s.table.Kind, Rows: s.liveRows()}
 }
 
@@ -182,11 +286,11 @@ func (s *State) find(key string) int {
 
 // lookup is find with an error that names the keys there are.
 func (s *State) lookup(key string) (int, error) {
-	if s.over {
-		return -1, &KeyError{Key: key, Err: errOver}
+	if err := s.usable(key); err != nil {
+		return -1, err
 	}
 	if i := s.find(key); i >= 0 {
-		return i, nil
+		return i, s.settleRow(i)
 	}
 	hint := "the state is absent"
 	switch s.table.Kind {
@@ -199,15 +303,24 @@ func (s *State) lookup(key string) (int, error) {
 }
 
 // result fills in the answer: the table without private and dropped keys, and
-// the blocks that it uses. Blocks that it does not use are freed.
+// the blocks that it uses. Everything else that the step wrote is freed.
 func (s *State) result(reply *ipc.Envelope, done *ipc.Done) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.over = true
+	st := s.step
+	st.mu.Lock()
+	defer st.unlock()
+	st.over = true
 	for w := range s.open {
 		return &KeyError{Key: w.key, Err: errNotClosed}
 	}
-	x := s.step.executor
+	if err := s.settle(); err != nil {
+		return err
+	}
+	for fork := range st.forks {
+		if err := fork.release(); err != nil {
+			return err
+		}
+	}
+	x := st.executor
 	if s.table.Kind == Object {
 		for i := range s.table.Rows {
 			if key := s.table.Rows[i].Key; strings.HasPrefix(key, "_") || slices.Contains(x.dropKeys, key) {
@@ -217,19 +330,16 @@ func (s *State) result(reply *ipc.Envelope, done *ipc.Done) error {
 			}
 		}
 	}
-	for i := range s.blocks {
-		b := &s.blocks[i]
-		switch {
-		case b.gone:
-		case b.rows > 0:
-			done.Blocks = append(done.Blocks, b.ref)
-		default:
-			if err := s.freeBlock(b); err != nil {
-				return err
-			}
+	for i := len(st.blocks) - 1; i >= 0; i-- {
+		if st.blocks[i].rows > 0 {
+			continue
+		}
+		if err := st.blocks[i].free(); err != nil {
+			return err
 		}
 	}
-	done.Decoded, done.Encoded = s.decoded, s.encoded
+	done.Blocks = refsOf(st.blocks)
+	done.Decoded, done.Encoded = st.decoded, st.encoded
 	reply.Message = done
 	reply.State = s.table
 	if s.live < len(s.table.Rows) {
@@ -238,25 +348,20 @@ func (s *State) result(reply *ipc.Envelope, done *ipc.Done) error {
 	return nil
 }
 
-// abandon frees all that the step wrote.
+// abandon frees all that the step wrote and that was not published.
 func (s *State) abandon() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.over = true
-	for w := range s.open {
-		w.block.Abort()
-	}
-	s.open = nil
-	for i := range s.blocks {
-		if b := &s.blocks[i]; !b.gone {
-			if err := s.freeBlock(b); err != nil {
-				s.step.executor.end(err)
-			}
+	st := s.step
+	st.mu.Lock()
+	defer st.unlock()
+	st.over = true
+	for _, state := range append(slices.Collect(maps.Keys(st.forks)), s) {
+		if err := state.release(); err != nil {
+			st.executor.end(err)
 		}
 	}
-}
-
-func (s *State) freeBlock(b *block) error {
-	b.gone = true
-	return s.step.executor.free(b.ref)
+	for len(st.blocks) > 0 {
+		if err := st.blocks[len(st.blocks)-1].free(); err != nil {
+			st.executor.end(err)
+		}
+	}
 }

@@ -28,7 +28,7 @@ func (s *State) Decode(key string, v any) error {
 		return err
 	}
 	s.mu.Lock()
-	s.decoded += uint64(len(b))
+	s.step.decoded += uint64(len(b))
 	s.mu.Unlock()
 	if err := json.Unmarshal(b, v); err != nil {
 		return &KeyError{Key: key, Err: err}
@@ -95,15 +95,32 @@ func (s *State) Reader(key string) *Reader {
 	return &Reader{state: s, key: key, spans: s.table.Rows[i].Spans}
 }
 
-// markRead keeps a block that this step wrote until the step is over, because
-// its bytes are in somebody's hands.
+// markRead keeps blocks that this step wrote until the step is over, because
+// their bytes are in somebody's hands.
 func (s *State) markRead(row int) {
-	if s.owned != nil && s.owned[row] > 0 {
-		s.blocks[s.owned[row]-1].read = true
+	if s.held == nil {
+		return
 	}
+	s.held[row].each(func(h holder) {
+		if b, ok := h.(*block); ok {
+			b.read = true
+		}
+	})
 }
 
 func (s *State) bytes(ref shm.Ref) ([]byte, error) { return s.step.executor.segments.slice(ref) }
+
+// bytesNow is bytes for a reader that was made earlier.
+func (s *State) bytesNow(key string, ref shm.Ref) ([]byte, error) {
+	if s.source != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err := s.usable(key); err != nil {
+			return nil, err
+		}
+	}
+	return s.bytes(ref)
+}
 
 // Reader reads one value. It is an io.Reader and an io.WriterTo, for one
 // goroutine.
@@ -135,9 +152,9 @@ func (r *Reader) next() error {
 		if r.err != nil {
 			return r.err
 		}
-		b, err := r.state.bytes(r.spans[0])
+		b, err := r.state.bytesNow(r.key, r.spans[0])
 		if err != nil {
-			r.err = &KeyError{Key: r.key, Err: err}
+			r.err = keyed(r.key, err)
 			return r.err
 		}
 		r.rest, r.spans = b, r.spans[1:]

@@ -11,7 +11,10 @@ import (
 	"github.com/millrace/millrace/shm"
 )
 
-var errKeyNotUTF8 = errors.New("a key must be valid UTF-8")
+var (
+	errKeyNotUTF8 = errors.New("a key must be valid UTF-8")
+	errForeign    = errors.New("it is a state of another step")
+)
 
 // Set encodes v as JSON, by the rules of encoding/json but without escaping
 // <, > and &, straight into shared memory. The key keeps its place, a new one
@@ -45,9 +48,9 @@ func (s *State) SetRaw(key string, enc Encoding, b []byte) error {
 // Delete removes a key. One that is not there is none the less gone.
 func (s *State) Delete(key string) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		return &KeyError{Key: key, Err: errOver}
+	defer s.step.unlock()
+	if err := s.writable(key); err != nil {
+		return err
 	}
 	if i := s.find(key); i >= 0 {
 		return s.remove(i)
@@ -58,9 +61,9 @@ func (s *State) Delete(key string) error {
 // Clear removes all keys: the state is an empty object then.
 func (s *State) Clear() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		return errOver
+	defer s.step.unlock()
+	if err := s.writable(""); err != nil {
+		return err
 	}
 	return s.clear()
 }
@@ -72,7 +75,7 @@ func (s *State) clear() error {
 		}
 	}
 	s.table = ipc.Table{Kind: Object}
-	s.owned, s.index, s.whole = nil, nil, nil
+	s.held, s.index, s.whole = nil, nil, nil
 	return nil
 }
 
@@ -101,7 +104,7 @@ func (s *State) encode(v any) (shm.Ref, error) {
 	}
 	s.step.executor.held.Add(int64(ref.Length))
 	s.mu.Lock()
-	s.encoded += ref.Length
+	s.step.encoded += ref.Length
 	s.mu.Unlock()
 	return ref, nil
 }
@@ -110,26 +113,27 @@ func (s *State) encode(v any) (shm.Ref, error) {
 // document, which is a published block.
 func (s *State) putDocument(ref shm.Ref, doc jsonscan.Document) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		return errors.Join(errOver, s.step.executor.free(ref.Block()))
+	defer s.step.unlock()
+	if err := s.writable(""); err != nil {
+		return errors.Join(err, s.step.executor.free(ref.Block()))
 	}
 	if err := s.clear(); err != nil {
-		return err
+		return errors.Join(err, s.step.executor.free(ref.Block()))
 	}
 	if doc.Kind != jsonscan.Object {
 		s.table.Kind = Value
 	}
-	s.blocks = append(s.blocks, block{ref: ref.Block(), rows: len(doc.Members)})
+	b := s.step.newBlock(ref.Block())
 	s.live = len(doc.Members)
 	rows, spans := make([]ipc.Row, s.live), make([]shm.Ref, s.live)
-	s.owned = make([]int, s.live)
+	s.held = make([]holds, s.live)
 	for i := range doc.Members {
 		m := &doc.Members[i]
 		spans[i] = shm.Ref{Segment: ref.Segment, Offset: ref.Offset + uint64(m.Offset), Length: uint64(m.Length), Encoding: JSON}
 		rows[i] = ipc.Row{Key: m.Key, Spans: spans[i : i+1 : i+1]}
-		s.owned[i] = len(s.blocks)
+		s.held[i] = holdsOf(b)
 	}
+	b.rows = s.live
 	s.table.Rows = rows
 	return nil
 }
@@ -139,52 +143,83 @@ func (s *State) putBlock(key string, ref shm.Ref) error {
 	return s.put(key, ref.Block(), ref)
 }
 
-// put sets a key to a reference into a published block that the state does not
+// put sets a key to a reference into a published block that the step does not
 // know yet. A block without bytes was not published.
 func (s *State) put(key string, pub shm.Block, ref shm.Ref) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		err := error(&KeyError{Key: key, Err: errOver})
+	defer s.step.unlock()
+	if err := s.writable(key); err != nil {
 		if pub.Length > 0 {
 			err = errors.Join(err, s.step.executor.free(pub))
 		}
 		return err
 	}
+	return s.putSpans(key, []shm.Ref{ref}, holdsBlock(s.step.newBlock(pub)))
+}
+
+// putSpans sets a key to spans, taking over the holds on them.
+func (s *State) putSpans(key string, spans []shm.Ref, h holds) error {
 	if s.table.Kind != Object {
 		if err := s.clear(); err != nil {
 			return err
 		}
 	}
-	owner := 0
-	if pub.Length > 0 {
-		s.blocks = append(s.blocks, block{ref: pub, rows: 1})
-		owner = len(s.blocks)
-	}
-	row := ipc.Row{Key: key, Spans: []shm.Ref{ref}}
+	row := ipc.Row{Key: key, Spans: spans}
 	i := s.find(key)
 	s.ownRows()
 	if i < 0 {
 		s.table.Rows = append(s.table.Rows, row)
-		s.owned = append(s.owned, owner)
+		s.held = append(s.held, h)
 		s.live++
 		if s.index != nil {
 			s.index[key] = len(s.table.Rows) - 1
 		}
 		return nil
 	}
-	was := s.owned[i]
-	s.table.Rows[i], s.owned[i] = row, owner
-	delete(s.whole, i)
-	return s.unuse(was)
+	was := s.held[i]
+	s.table.Rows[i], s.held[i] = row, h
+	return errors.Join(s.unread(i), was.drop())
+}
+
+// unread forgets what was made of a row's former value.
+func (s *State) unread(row int) error {
+	delete(s.whole, row)
+	return s.dropRope(row)
+}
+
+// SetFrom sets a key to the value that from has under fromKey, by reference:
+// nothing is read or copied. from is a state of the same step: its own, a fork,
+// or the result of a call, whose bytes stay for as long as they are referred to.
+func (s *State) SetFrom(key string, from *State, fromKey string) error {
+	if !utf8.ValidString(key) {
+		return &KeyError{Key: key, Err: errKeyNotUTF8}
+	}
+	s.mu.Lock()
+	defer s.step.unlock()
+	if err := s.writable(key); err != nil {
+		return err
+	}
+	i, err := from.lookupFor(s, fromKey)
+	if err != nil {
+		return err
+	}
+	return s.putSpans(key, from.table.Rows[i].Spans, from.holdRow(i))
+}
+
+// lookupFor is lookup for another state, whose step must be the same.
+func (s *State) lookupFor(other *State, key string) (int, error) {
+	if s.step != other.step {
+		return -1, &KeyError{Key: key, Err: errForeign}
+	}
+	return s.lookup(key)
 }
 
 // ownRows makes the rows the state's own to change: those that came with the
 // message are shared.
 func (s *State) ownRows() {
-	if s.owned == nil {
+	if s.held == nil {
 		s.table.Rows = slices.Clone(s.table.Rows)
-		s.owned = make([]int, len(s.table.Rows), len(s.table.Rows)+4)
+		s.held = make([]holds, len(s.table.Rows), len(s.table.Rows)+4)
 	}
 }
 
@@ -195,26 +230,10 @@ func (s *State) remove(i int) error {
 		return nil
 	}
 	s.ownRows()
-	was := s.owned[i]
 	if s.index != nil {
 		delete(s.index, s.table.Rows[i].Key)
 	}
-	s.table.Rows[i].Spans, s.owned[i] = nil, 0
+	s.table.Rows[i].Spans = nil
 	s.live--
-	delete(s.whole, i)
-	return s.unuse(was)
-}
-
-// unuse says that a row no longer refers into a block of the step's. One that
-// nobody has read is freed at once, so that a key which is set many times takes
-// the memory of one.
-func (s *State) unuse(owner int) error {
-	if owner == 0 {
-		return nil
-	}
-	b := &s.blocks[owner-1]
-	if b.rows--; b.rows > 0 || b.read {
-		return nil
-	}
-	return s.freeBlock(b)
+	return errors.Join(s.unread(i), s.held[i].drop())
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/ipc"
+	"github.com/millrace/millrace/shm"
 )
 
 // The phases of a step.
@@ -31,6 +32,19 @@ type step struct {
 	heldOnce int64 // bytes that the executor held when the step began
 	err      error
 
+	// sending is held while a call or a stream is sent, and taken before mu.
+	sending sync.Mutex
+	// mu guards what the states of the step are made of, and what follows.
+	mu               sync.Mutex
+	over             bool // the function has returned
+	forks            map[*State]struct{}
+	blocks           []*block             // the step's to free
+	lent             map[shm.Block]*block // published by a call, and still referred to
+	glue             *block               // of ropes
+	underWay         map[*call]struct{}   // calls without an answer
+	forgets          []uint64             // to be sent by unlock
+	decoded, encoded uint64               // bytes
+
 	started, finished uint64
 
 	logging sync.RWMutex // held for reading while a record is sent
@@ -41,25 +55,24 @@ type step struct {
 // another goroutine has become the leader meanwhile.
 func (x *executor) execute(e *ipc.Envelope, m *ipc.Execute, leads *bool) {
 	x.busy.Store(true)
-	if x.current.Load() != nil {
-		x.refuse(e.ID, "execute while another step runs")
-		return
-	}
-	x.running.Add(1)
 	s := &step{executor: x, id: e.ID, message: m, heldOnce: x.held.Load(), err: errGoexit}
 	s.ctx.step = s
+	if !*leads {
+		s.phase.Store(phaseTaken)
+	}
 	if m.Timeout > 0 {
 		s.ctx.deadline = time.Now().Add(m.Timeout)
 	}
 	s.state.init(s, e.State)
-	code, ok := x.prepared[m.Code]
-	if !ok {
-		code.err = &Error{Name: "ProtocolError", Severity: ipc.SeverityException, Message: "the step's code was never prepared"}
+	// From here on another goroutine may come to lead.
+	if !x.current.CompareAndSwap(nil, s) {
+		x.refuse(e.ID, "execute while another step runs")
+		return
 	}
+	x.running.Add(1)
+	code := x.code(m.Code)
 	x.limitHeap(m.MemoryLimit)
 	x.limitBudget(m.Budget)
-	// From here on another goroutine may come to lead.
-	x.current.Store(s)
 	x.watch.started()
 	defer s.finish(leads) // also when the function ends the goroutine
 	if code.err != nil {
@@ -91,6 +104,7 @@ func (s *step) finish(leads *bool) {
 		s.started = s.finished
 	}
 	reason, ended := s.ctx.ended()
+	s.endCalls()
 	reply := &ipc.Envelope{ID: s.id}
 	var done ipc.Done
 	if s.err == nil {
@@ -125,6 +139,17 @@ func (s *step) finish(leads *bool) {
 	if err != nil {
 		x.end(err)
 	}
+}
+
+// code returns what was prepared under a code.
+func (x *executor) code(id uint64) prepared {
+	x.codes.Lock()
+	defer x.codes.Unlock()
+	code, ok := x.prepared[id]
+	if !ok {
+		code.err = &Error{Name: "ProtocolError", Severity: ipc.SeverityException, Message: "the step's code was never prepared"}
+	}
+	return code
 }
 
 // refuse answers an execute that cannot be run.

@@ -152,7 +152,7 @@ func (f *serveFlags) options(given func(string) bool, log *slog.Logger) (o light
 	}
 	o = lightning.Options{
 		URL: f.url, Secret: f.secret, Name: os.Getenv("WORKER_NAME"), Workloops: loops,
-		Version: versionNumber(), NodeVersion: nodeVersion(f.node), NoLoop: !f.loop || f.noLoop,
+		Version: versionNumber(), NodeVersion: nodeVersion(f.node), MaxStarted: f.maxExecutors, NoLoop: !f.loop || f.noLoop,
 		MessageTimeout: seconds(f.messageTimeout), ClaimTimeout: seconds(f.claimTimeout),
 		Limits: lightning.Limits{
 			RunTimeout: seconds(f.maxRunDuration), RunMemory: int64(f.runMemory * (1 << 20)),

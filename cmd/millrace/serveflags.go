@@ -148,7 +148,7 @@ func (f *serveFlags) register(cmd *cobra.Command) {
 	put("heartbeat", "MILLRACE_HEARTBEAT")
 	flags.IntVar(&f.heartbeatTolerance, "heartbeat-tolerance", 0, "how many `heartbeats` may be unanswered; -1: all")
 	put("heartbeat-tolerance", "MILLRACE_HEARTBEAT_TOLERANCE")
-	flags.IntVar(&f.maxExecutors, "max-executors", 0, "how many steps work at once, over all runs (default: the capacity)")
+	flags.IntVar(&f.maxExecutors, "max-executors", 0, "how many steps work at once and how many claimed runs are started (default: the capacity)")
 	put("max-executors", "MILLRACE_MAX_EXECUTORS")
 	flags.IntVar(&f.warm, "warm", 1, "how many `executors` are kept ready for the next run")
 	put("warm", "MILLRACE_WARM")

@@ -11,17 +11,17 @@ import (
 //
 // Sometimes it does not: what is held fills the budget, and only the tasks that
 // wait could use it up. So when no task runs, one is admitted all the same, one
-// of a run that was begun before, if there is any. But a moment's patience
-// keeps the budget: a task that has just ended may be followed by the next of
-// its branch, and a blocked caller may be at work on the replies it has, about
-// to let them go.
+// of a run that was begun before, if there is any. But patience keeps the
+// budget: a blocked caller may be at work on the replies it has, about to let
+// them go, and a run's result may be on its way out. So a task that nothing
+// but memory holds back is forced in once no memory was let go for
+// longPatience. That is halved each time it was for naught, down to
+// shortPatience, and restored when it was not. There is nothing to wait for
+// when nothing is held, nor, while no caller is blocked, for a run that was
+// begun: it goes on at once.
 const (
-	// patience is how long nothing must have happened before a task of a run
-	// that has not begun is forced in.
-	patience = time.Millisecond
-	// longPatience is the same while there are blocked tasks. It is halved each
-	// time it was for naught, down to patience, and restored when it was not.
-	longPatience = 250 * time.Millisecond
+	longPatience  = 250 * time.Millisecond
+	shortPatience = time.Millisecond
 )
 
 // maxPassed is how many smaller tasks may go before one that does not fit. Then
@@ -76,19 +76,18 @@ func (s *Scheduler) force(held *Slot) *Slot {
 	if held == nil || s.running > 0 {
 		return nil
 	}
-	wait := patience
-	switch {
-	case s.blocked > 0:
-		wait = s.patience
-	case held.run.begun:
+	wait := s.patience
+	if s.blocked == 0 && (held.run.begun || s.used() == 0) {
 		wait = 0
 	}
-	if left := wait - time.Since(s.quiet); wait > 0 && left > 0 {
-		s.again(left)
-		return nil
+	if wait > 0 {
+		if left := wait - time.Since(s.quiet); left > 0 {
+			s.again(left)
+			return nil
+		}
+		s.patience = max(s.patience/2, shortPatience)
 	}
 	s.forced++
-	s.patience = max(s.patience/2, patience)
 	return held
 }
 

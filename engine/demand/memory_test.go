@@ -78,7 +78,7 @@ func TestReservationIsLearned(t *testing.T) {
 }
 
 // When nothing runs one task goes over the limit: of a run that was begun at
-// once, of another after a moment.
+// once, of another after a while.
 func TestSomethingAlwaysGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, m := openWith(t, 10)
@@ -93,7 +93,9 @@ func TestSomethingAlwaysGoesOn(t *testing.T) {
 		h.enter("follows", Request{Run: a, Stage: stage})
 		h.want("follows")
 		h.leave("follows")
-		time.Sleep(patience)
+		time.Sleep(longPatience - 1)
+		h.want("")
+		time.Sleep(1)
 		h.want("new")
 		if f := h.s.Figures(); f.Forced != 3 {
 			t.Errorf("%+v", f)
@@ -129,7 +131,7 @@ func TestPatienceWithCallers(t *testing.T) {
 			h.want("more")
 			h.leave("more")
 		}
-		if f := h.s.Figures(); f.Forced != 100 || h.s.patience != patience {
+		if f := h.s.Figures(); f.Forced != 100 || h.s.patience != shortPatience {
 			t.Errorf("%+v, patience %v after %v", f, h.s.patience, time.Since(begin))
 		}
 		m.Store(6) // and again it is worth waiting
@@ -170,6 +172,22 @@ func TestLargeTasksAreNotStarved(t *testing.T) {
 		h.leave("large")
 		h.in = nil
 		h.all(small, large)
+	})
+}
+
+// However many wait for memory, one that fits is found.
+func TestOneThatFitsIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := openWith(t, 10)
+		large, small := h.s.NewStage(0, 6), h.s.NewStage(0, 4)
+		h.enter("first", Request{Run: h.s.NewRun(0), Stage: large})
+		for range 50 {
+			h.enter("large", Request{Run: h.s.NewRun(0), Stage: large})
+		}
+		h.want("first")
+		h.enter("small", Request{Run: h.s.NewRun(0), Stage: small})
+		h.want("small")
+		h.all(large, small)
 	})
 }
 

@@ -1,6 +1,9 @@
 package demand
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // maxLevel is the deepest call that is told from deeper ones.
 const maxLevel = 63
@@ -161,14 +164,14 @@ func (s *Scheduler) nextResume() *Slot {
 	return best
 }
 
-// maxLooks bounds how many groups of a bucket are asked whether they fit into
-// memory: those of one stage mostly need the same.
-const maxLooks = 8
+// maxMisfits bounds how many tasks are noted that do not fit into memory.
+const maxMisfits = 8
 
 // nextNew returns the new task that goes next, or nil; held is the one that
 // would go if memory had no limit, when memory is all that is in its way.
 func (s *Scheduler) nextNew() (best, held *Slot) {
 	s.misfits = s.misfits[:0]
+	tooMuch := uint64(math.MaxUint64) // the least that does not fit
 	for bl := s.buckets.head; bl != nil; {
 		b := bl.of
 		bl = bl.next
@@ -176,8 +179,7 @@ func (s *Scheduler) nextNew() (best, held *Slot) {
 		if b.asking.empty() || !roomNested {
 			continue
 		}
-		looks := 0
-		for gl := b.asking.head; gl != nil && looks < maxLooks; {
+		for gl := b.asking.head; gl != nil; {
 			g := gl.of
 			gl = gl.next
 			if g.run.full() {
@@ -188,9 +190,11 @@ func (s *Scheduler) nextNew() (best, held *Slot) {
 			if w == nil {
 				continue
 			}
-			if !s.fits(w) {
-				looks++
-				s.misfits = append(s.misfits, w)
+			if w.reserve >= tooMuch && w != s.urgent || !s.fits(w) {
+				tooMuch = min(tooMuch, w.reserve)
+				if len(s.misfits) < maxMisfits {
+					s.misfits = append(s.misfits, w)
+				}
 				if held == nil || w.pressing(held) {
 					held = w
 				}

@@ -281,6 +281,7 @@ func (a *Account) Close() error {
 	l := a.ledger
 	l.mu.Lock()
 	var left []*block
+	var streams []*Stream
 	if a.bytes > 0 {
 		for _, s := range l.segments {
 			for _, b := range s.blocks {
@@ -288,6 +289,12 @@ func (a *Account) Close() error {
 					left = append(left, b)
 				}
 			}
+		}
+	}
+	for _, s := range l.streams {
+		if s.account == a {
+			s.over = true // its rows go with the account
+			streams = append(streams, s)
 		}
 	}
 	for _, s := range a.segments {
@@ -303,6 +310,9 @@ func (a *Account) Close() error {
 	}
 	owners := slices.Collect(maps.Keys(l.owners))
 	l.mu.Unlock()
+	for _, s := range streams {
+		s.Close()
+	}
 	for _, o := range owners {
 		o.wake()
 	}

@@ -18,6 +18,7 @@ const HostOwner = 0
 type Ledger struct {
 	mu       sync.Mutex
 	segments map[shm.SegmentID]*segment
+	streams  map[shm.SegmentID]*Stream
 	owners   map[*Owner]struct{}
 	bytes    atomic.Uint64 // of all blocks; written with mu held
 	freed    func()        // called with mu held when bytes went down
@@ -42,6 +43,7 @@ type block struct {
 	segment *segment
 	account *Account
 	refs    int
+	stream  *Stream // set for a live stream, which has no bytes of its own
 }
 
 // New returns an empty ledger.
@@ -51,7 +53,7 @@ func New() *Ledger { return NewWatched(func() {}) }
 // go. It does so with its lock held: freed must not wait, nor call the ledger
 // but for Bytes.
 func NewWatched(freed func()) *Ledger {
-	l := &Ledger{segments: make(map[shm.SegmentID]*segment), owners: make(map[*Owner]struct{}), freed: freed}
+	l := &Ledger{segments: make(map[shm.SegmentID]*segment), streams: make(map[shm.SegmentID]*Stream), owners: make(map[*Owner]struct{}), freed: freed}
 	l.closed = sync.NewCond(&l.mu)
 	return l
 }
@@ -69,6 +71,12 @@ func (l *Ledger) Segments() int {
 
 // find returns the block that holds all of r, or nil.
 func (l *Ledger) find(r shm.Ref) *block {
+	if r.Flags&shm.FlagStream != 0 {
+		if s := l.streams[r.Segment]; s != nil && !s.over && r.Offset == 0 && r.Length == 0 && r.Encoding == s.Encoding {
+			return s.entry
+		}
+		return nil
+	}
 	s := l.segments[r.Segment]
 	if s == nil {
 		return nil
@@ -102,6 +110,10 @@ func (s *segment) enter(b *block) error {
 // drop takes a block out and gives it back to its writer. When the segment is
 // of no further use it is closed.
 func (l *Ledger) drop(b *block) {
+	if b.stream != nil {
+		l.dropStream(b.stream)
+		return
+	}
 	s := b.segment
 	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].Offset >= b.Offset })
 	s.blocks = slices.Delete(s.blocks, i, i+1)
@@ -175,7 +187,7 @@ func (l *Ledger) holders(a *Account, t ipc.Table, f func(*block)) error {
 	for i := range t.Rows {
 		row := &t.Rows[i]
 		for _, r := range row.Spans {
-			if r.Length == 0 {
+			if r.Length == 0 && r.Flags&shm.FlagStream == 0 {
 				if r.Encoding == shm.JSON {
 					return &RefError{Key: row.Key, Ref: r, Msg: "an empty JSON value"}
 				}
@@ -183,8 +195,12 @@ func (l *Ledger) holders(a *Account, t ipc.Table, f func(*block)) error {
 			}
 			b := l.find(r)
 			switch {
+			case b == nil && r.Flags&shm.FlagStream != 0:
+				return &RefError{Key: row.Key, Ref: r, Msg: "there is no such stream"}
 			case b == nil:
 				return &RefError{Key: row.Key, Ref: r, Msg: "no published block holds it"}
+			case b.stream != nil && len(row.Spans) != 1:
+				return &RefError{Key: row.Key, Ref: r, Msg: "a stream is one reference"}
 			case b.account != a:
 				return &RefError{Key: row.Key, Ref: r, Msg: fmt.Sprintf("it is not of run %s", a.Run)}
 			}

@@ -3,7 +3,9 @@ package ledger
 import (
 	"fmt"
 	"io"
+	"os"
 	"sort"
+	"strings"
 
 	"github.com/millrace/millrace/ipc"
 	"github.com/millrace/millrace/shm"
@@ -15,7 +17,11 @@ import (
 type Value struct {
 	spans []span
 	size  int64
+	text  string // in place of spans: how a stream shows
 }
+
+// StreamText is how a live stream shows where a state leaves the host.
+const StreamText = `"[stream]"`
 
 type span struct {
 	segment *shm.Segment
@@ -30,6 +36,12 @@ func (l *Ledger) Value(row ipc.Row) (*Value, error) {
 	defer l.mu.Unlock()
 	v := &Value{}
 	for _, r := range row.Spans {
+		if r.Flags&shm.FlagStream != 0 {
+			if b := l.find(r); b == nil {
+				return nil, &RefError{Key: row.Key, Ref: r, Msg: "there is no such stream"}
+			}
+			return &Value{text: StreamText, size: int64(len(StreamText))}, nil
+		}
 		if r.Length == 0 {
 			continue
 		}
@@ -50,6 +62,9 @@ func (v *Value) Size() int64 { return v.size }
 func (v *Value) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("ledger: negative offset %d", off)
+	}
+	if v.text != "" {
+		return strings.NewReader(v.text).ReadAt(p, off)
 	}
 	total := 0
 	i := sort.Search(len(v.spans), func(i int) bool { return v.spans[i].start+v.spans[i].length > off })
@@ -72,3 +87,20 @@ func (v *Value) ReadAt(p []byte, off int64) (int, error) {
 
 // Reader returns a reader over the whole value.
 func (v *Value) Reader() *io.SectionReader { return io.NewSectionReader(v, 0, v.size) }
+
+// Files calls f for the pieces of the value in order: length bytes at offset of
+// a segment's descriptor, for the kernel to send without a copy through this
+// process. The descriptor is the segment's own and must not be closed; its file
+// offset is shared and must not be used.
+func (v *Value) Files(f func(file *os.File, offset, length int64) error) error {
+	for _, s := range v.spans {
+		file := s.segment.File()
+		if file == nil {
+			return shm.ErrClosed
+		}
+		if err := f(file, s.offset, s.length); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -56,6 +56,9 @@ type Options struct {
 	// Workloops are where runs are claimed. Default: DefaultWorkloops of
 	// DefaultCapacity.
 	Workloops []Workloop
+	// MaxStarted is how many claimed runs are started at once; the others wait
+	// before their dataclip is fetched and their time begins. 0: all are.
+	MaxStarted int
 	// NoLoop claims only when Claim is called or the server says that there is
 	// work.
 	NoLoop bool

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/engine/document"
@@ -27,6 +30,7 @@ type session struct {
 	o       *Options
 	metrics *metrics
 	install *installer
+	starts  *semaphore.Weighted // nil: all runs start at once
 	claimed claimedRun
 	channel channel
 	log     *slog.Logger
@@ -57,6 +61,7 @@ const overtime = 10 * time.Second
 // told of it was.
 func (s *session) run() {
 	s.channel.OnClose(func(err error) { s.lose(fmt.Errorf("the run's channel is gone: %w", err)) })
+	defer s.leave()
 	if err := s.join(); err != nil {
 		s.log.Error("cannot join the run: it is left to the server to find out", "error", err)
 		s.metrics.runs.WithLabelValues("lost").Inc()
@@ -78,15 +83,18 @@ func (s *session) run() {
 	if n := s.outbox.lost(); n > 0 {
 		s.log.Warn("log lines were dropped: the server did not take them in time", "lines", n)
 	}
+}
+
+// leaveTimeout bounds the wait for an answer that nothing depends on.
+const leaveTimeout = 5 * time.Second
+
+func (s *session) leave() {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(s.ctx), leaveTimeout)
 	defer stop()
 	if err := s.channel.Leave(ctx); err != nil {
 		s.log.Debug("leaving the run's channel", "error", err)
 	}
 }
-
-// leaveTimeout bounds the wait for an answer that nothing depends on.
-const leaveTimeout = 5 * time.Second
 
 func (s *session) join() error {
 	ctx, stop := context.WithTimeout(s.ctx, s.o.MessageTimeout)
@@ -125,6 +133,12 @@ func (s *session) work() (finish func()) {
 		s.end(reason(engine.StatusException, "AutoinstallError", err.Error()), nil)
 		return nil
 	}
+	leave, err := s.enter()
+	if err != nil {
+		s.end(reason(engine.StatusCancel, "CancelError", err.Error()), nil)
+		return nil
+	}
+	defer leave()
 	run, err := s.o.Engine.Submit(s.ctx, s.c.plan, s.input, engine.RunOptions{
 		ID: s.claimed.ID, Tenant: s.c.project,
 		Credential: s.credentials.get, Observe: s.observe, Scrub: s.scrub.text,
@@ -141,12 +155,25 @@ func (s *session) work() (finish func()) {
 	if err != nil {
 		s.log.Error("waiting for the run", "error", err) // it cannot be: the context has no end
 	}
+	leave()
 	s.finish(result)
 	return func() {
 		if err := run.Close(); err != nil {
 			s.log.Error("giving the run's memory back", "error", err)
 		}
 	}
+}
+
+// enter waits until the run may start. leave lets the next one start; only its
+// first call counts.
+func (s *session) enter() (leave func(), err error) {
+	if s.starts == nil {
+		return func() {}, nil
+	}
+	if err := s.starts.Acquire(s.ctx, 1); err != nil {
+		return nil, context.Cause(s.ctx)
+	}
+	return sync.OnceFunc(func() { s.starts.Release(1) }), nil
 }
 
 // push are the options of a push whose acknowledgement counts.
@@ -177,7 +204,11 @@ func (s *session) input(store document.Store) (ipc.Table, error) {
 
 func (s *session) fetchCredential(id string) (json.RawMessage, error) {
 	reply, err := s.channel.Push(s.ctx, eventFetchCredential, phoenix.JSON(byID{id}), s.push(true))
-	if err != nil {
+	var refused *phoenix.ReplyError
+	switch {
+	case errors.As(err, &refused):
+		return nil, fmt.Errorf("the server answered %s: %.300s", refused.Status, refused.Response)
+	case err != nil:
 		return nil, err
 	}
 	return reply.Response, nil

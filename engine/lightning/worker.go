@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/millrace/millrace/engine/uplink/phoenix"
 )
 
@@ -23,6 +25,7 @@ type Worker struct {
 	log     *slog.Logger
 	metrics *metrics
 	install installer
+	starts  *semaphore.Weighted // nil: no limit
 	loops   []*workloop
 
 	// life ends by Stop: everything ends at once. claiming ends before: no more
@@ -55,6 +58,9 @@ func New(o Options) (*Worker, error) {
 	}
 	w := &Worker{o: o, log: o.Logger, metrics: newMetrics(), active: make(map[string]bool)}
 	w.install.f = o.Install
+	if o.MaxStarted > 0 {
+		w.starts = semaphore.NewWeighted(int64(o.MaxStarted))
+	}
 	w.life, w.end = context.WithCancelCause(context.Background())
 	w.claiming, w.retire = context.WithCancelCause(w.life)
 	for _, l := range o.Workloops {
@@ -284,7 +290,7 @@ func (w *Worker) start(run claimedRun, over func()) error {
 func (w *Worker) serve(socket *phoenix.Socket, run claimedRun) {
 	join := encode(map[string]string{"token": run.Token})
 	s := &session{
-		o: &w.o, metrics: w.metrics, install: &w.install, claimed: run,
+		o: &w.o, metrics: w.metrics, install: &w.install, starts: w.starts, claimed: run,
 		channel: socket.Channel(runTopicPrefix+run.ID, func() ([]byte, error) { return join, nil }),
 		log:     w.log.With("run", run.ID),
 	}

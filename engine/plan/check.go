@@ -68,9 +68,9 @@ func (c *checker) check() {
 	}
 	c.edges()
 	c.starts()
-	if cycle := findCycle(p); cycle != nil {
-		c.reportCycle(cycle)
-	}
+	p.Options.MaxIterations = orDefault(p.Options.MaxIterations, DefaultMaxIterations)
+	markLoops(p)
+	c.endlessLoops()
 	c.unreachable()
 }
 

@@ -3,7 +3,7 @@
 //
 // It owns the file format: the published JSON Schema (workflow.schema.json,
 // embedded here and really used to validate), the few rules that a schema
-// cannot say (ids, targets, loops, files on disk), and the errors, which name
+// cannot say (ids, targets, files on disk), and the errors, which name
 // file, line, column and path, and quote the line. The format is a superset of
 // OpenFn's execution plan; docs/workflow-format.md is its reference.
 //
@@ -11,8 +11,9 @@
 //
 //   - A Plan that Load, Parse or Validate returned without an error is
 //     consistent: ids are unique, every edge joins two of its steps, every
-//     start exists, a step has at most one kind of work, no step can reach
-//     itself, and Step.Next holds exactly the edges that can be taken.
+//     start exists, a step has at most one kind of work, Step.Next holds
+//     exactly the edges that can be taken, and Edge.Loop those of them that
+//     lead back.
 //   - Quantities are in Go's types: time.Duration, bytes as int64, argv as a
 //     slice. Zero means "not given: the engine's default" for all of them.
 //   - Configuration, State and Credentials are the JSON text of the file, key

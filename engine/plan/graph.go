@@ -5,78 +5,110 @@ import (
 	"strings"
 )
 
-// findCycle returns the edges of a loop in the graph, the first in file order,
-// or nil. Edges that are never taken do not count. This is the one place that
-// decides whether a graph may have loops.
-func findCycle(p *Plan) []*Edge {
-	const (
-		unseen = iota
-		open   // on the way from the root of the search
-		done
-	)
-	state := make([]int, len(p.Steps))
-	for _, root := range p.Steps {
-		if root == nil || state[root.Index] != unseen {
+// markLoops sets Loop on the edges that lie on a circle: those between steps
+// that can reach one another (Tarjan's strongly connected components).
+func markLoops(p *Plan) {
+	component := components(p, func(*Edge) bool { return true })
+	for _, s := range p.Steps {
+		if s == nil {
 			continue
 		}
-		// An own stack: a chain of a hundred thousand steps is only long.
-		type visit struct {
-			step *Step
-			next int
+		for _, e := range s.Next {
+			e.Loop = component[s.Index] == component[e.To.Index]
 		}
-		var way []*Edge
-		stack := []visit{{step: root}}
-		state[root.Index] = open
-		for len(stack) > 0 {
-			top := &stack[len(stack)-1]
-			if top.next == len(top.step.Next) {
-				state[top.step.Index] = done
-				if stack = stack[:len(stack)-1]; len(way) > 0 {
-					way = way[:len(way)-1]
+	}
+}
+
+// components numbers the sets of steps that reach one another along the edges
+// that are followed. A step alone has a number of its own, whether it leads to
+// itself or not.
+func components(p *Plan, follow func(*Edge) bool) []int {
+	n := len(p.Steps)
+	component, low, index := make([]int, n), make([]int, n), make([]int, n)
+	onStack := make([]bool, n)
+	var stack []int
+	count, last := 0, 0
+	// An own stack of visits: a chain of a hundred thousand steps is only long.
+	type visit struct{ step, next int }
+	for root, s := range p.Steps {
+		if s == nil || index[root] != 0 {
+			continue
+		}
+		visits := []visit{{step: root}}
+		for len(visits) > 0 {
+			v := &visits[len(visits)-1]
+			at := v.step
+			if v.next == 0 {
+				last++
+				index[at], low[at] = last, last
+				stack, onStack[at] = append(stack, at), true
+			}
+			next := p.Steps[at].Next
+			if v.next < len(next) {
+				e := next[v.next]
+				v.next++
+				to := e.To.Index
+				switch {
+				case !follow(e):
+				case index[to] == 0:
+					visits = append(visits, visit{step: to})
+				case onStack[to]:
+					low[at] = min(low[at], index[to])
 				}
 				continue
 			}
-			e := top.step.Next[top.next]
-			top.next++
-			switch state[e.To.Index] {
-			case open:
-				cycle := append(way, e)
-				for i, each := range cycle {
-					if each.From == e.To {
-						return cycle[i:]
+			if low[at] == index[at] {
+				count++
+				for {
+					top := stack[len(stack)-1]
+					stack, onStack[top] = stack[:len(stack)-1], false
+					component[top] = count
+					if top == at {
+						break
 					}
 				}
-			case unseen:
-				state[e.To.Index] = open
-				way = append(way, e)
-				stack = append(stack, visit{step: e.To})
+			}
+			if visits = visits[:len(visits)-1]; len(visits) > 0 {
+				below := visits[len(visits)-1].step
+				low[below] = min(low[below], low[at])
 			}
 		}
 	}
-	return nil
+	return component
 }
 
 // maxNamed bounds how many steps of a loop a message names.
 const maxNamed = 12
 
-// reportCycle reports a loop at the edge that closes it.
-func (c *checker) reportCycle(cycle []*Edge) {
-	last := cycle[len(cycle)-1]
-	var names []string
-	for i, e := range cycle {
-		if i == maxNamed {
-			names = append(names, "… "+strconv.Itoa(len(cycle)-i)+" more …")
-			break
+// endlessLoops warns of steps that lead back to themselves without a condition
+// on the way: only the limit, an error or a forward ends such a loop.
+func (c *checker) endlessLoops() {
+	p := c.plan
+	component := components(p, (*Edge).Always)
+	members := make(map[int][]string)
+	for _, s := range p.Steps {
+		if s != nil {
+			members[component[s.Index]] = append(members[component[s.Index]], shortName(s.ID))
 		}
-		names = append(names, shortName(e.From.ID))
 	}
-	names = append(names, shortName(last.To.ID))
-	way := strings.Join(names, " -> ")
-	if len(cycle) == 1 {
-		c.problem(last.at, "the step leads to itself: %s", way).Hint = "a workflow must not have loops"
-		return
+	for _, s := range p.Steps {
+		if s == nil {
+			continue
+		}
+		number := component[s.Index]
+		for _, e := range s.Next {
+			if !e.Always() || component[e.To.Index] != number || members[number] == nil {
+				continue
+			}
+			names := members[number]
+			members[number] = nil // reported
+			if more := len(names) - maxNamed; more > 0 {
+				names = append(names[:maxNamed:maxNamed], "… "+strconv.Itoa(more)+" more")
+			}
+			c.warnings = append(c.warnings, &Problem{at: e.at, Message: "this loop has no condition that ends it: " + strings.Join(names, ", "),
+				Hint: "only max_iterations ends it, an error, or a step that forwards elsewhere"})
+		}
 	}
-	c.problem(last.at, "the steps lead back in a circle: %s", way).Hint = "a workflow must not have loops: remove or disable one of these edges"
 }
 
 func shortName(id string) string {

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// DefaultMaxIterations ends a loop that a plan did not mean to have.
+const DefaultMaxIterations = 10_000
+
 // DefaultDropKeys are the keys removed from the state after every step when a
 // plan does not say otherwise. They are OpenFn's.
 var DefaultDropKeys = []string{"configuration", "response"}
@@ -90,7 +93,8 @@ type RunOptions struct {
 	Node, Python []string
 	// Reuse is the default of the steps' Reuse. Validate copies it.
 	Reuse *bool
-	// MaxIterations bounds how often one step may run in one run.
+	// MaxIterations bounds how often one edge of a loop is taken in one run, or
+	// in one call. Validate makes 0 DefaultMaxIterations.
 	MaxIterations int
 }
 
@@ -169,6 +173,8 @@ type Edge struct {
 	// Disabled edges are never taken: the file says disabled, false, or gives
 	// an edge object without a condition.
 	Disabled bool
+	// Loop: the edge lies on a circle. Validate sets it.
+	Loop bool
 
 	at path
 	// inObject: the condition stands under a key of its own.

@@ -61,8 +61,6 @@ func TestValidateRefuses(t *testing.T) {
 		{func(p *Plan) { p.Start = []string{"bb"} }, `start[0]: there is no step "bb" to start at`},
 		{func(p *Plan) { p.Start = []string{"a", "a"} }, `start[1]: "a" is in the list twice`},
 		{func(p *Plan) { p.Options.End = []string{"zzz"} }, `options.end[0]: there is no step "zzz" to end at`},
-		{func(p *Plan) { p.Edges[1].To = p.Steps[0] }, "steps[1].next.a: the steps lead back in a circle: a -> b -> a"},
-		{func(p *Plan) { p.Edges[1].To = p.Steps[1] }, "steps[1].next.b: the step leads to itself: b -> b"},
 		{func(p *Plan) { p.Steps[0].Command = &Command{} }, "steps[0].command: names no program"},
 		{func(p *Plan) { p.Steps[0].Command = &Command{Argv: []string{"a", "b\x00"}} }, "steps[0].command[1]: must not contain a NUL"},
 		{func(p *Plan) { p.Steps[0].Command = &Command{Argv: []string{"a"}, Stdin: Stdin{From: "x"}} }, `steps[0].stdin: unknown source "x"`},
@@ -121,8 +119,8 @@ func TestConditionErrorIsWrapped(t *testing.T) {
 func TestDisabledEdges(t *testing.T) {
 	p := chain("a", "b")
 	p.Edges = append(p.Edges, &Edge{From: p.Steps[1], To: p.Steps[0], Disabled: true})
-	if err := p.Validate(); err != nil {
-		t.Fatal(err)
+	if err := p.Validate(); err != nil || len(p.Warnings) != 0 || p.Edges[0].Loop {
+		t.Fatal(err, p.Warnings)
 	}
 	p.Edges[0].Disabled = true
 	if err := p.Validate(); err != nil || len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0].Message, `"b" is never reached from "a"`) {
@@ -131,7 +129,7 @@ func TestDisabledEdges(t *testing.T) {
 }
 
 // Diamonds are no loops; a long chain is not a deep recursion; a long loop has
-// a short message.
+// a short warning.
 func TestLargeGraphs(t *testing.T) {
 	const n = 200_000
 	ids := make([]string, n)
@@ -146,8 +144,8 @@ func TestLargeGraphs(t *testing.T) {
 		t.Fatal(err, len(p.Warnings))
 	}
 	p.Edges = append(p.Edges, &Edge{From: p.Steps[n-1], To: p.Steps[0]})
-	if err := p.Validate(); err == nil || len(err.Error()) > 300 || !strings.Contains(err.Error(), "s0 -> s1 -> s2") {
-		t.Errorf("got %v", err)
+	if err := p.Validate(); err != nil || len(p.Warnings) != 1 || len(p.Warnings[0].Error()) > 300 || !strings.Contains(p.Warnings[0].Error(), "s0, s1, s2") {
+		t.Errorf("%v, warnings %.500v", err, p.Warnings)
 	}
 }
 
@@ -172,5 +170,31 @@ func TestRestart(t *testing.T) {
 	p.Start = []string{"c"}
 	if err := p.Validate(); err == nil || !strings.HasPrefix(err.Error(), `x.yaml: start[0]: there is no step "c" to start at`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Edges of a loop are marked, and one without a condition is warned of.
+func TestLoops(t *testing.T) {
+	for _, c := range []struct{ steps, loop, warning string }{
+		{"[{id: a, next: b}, {id: b, next: c}, {id: c}]", "", ""},
+		{"[{id: s, next: a}, {id: a, next: b}, {id: b, next: {a: state.more, c: true}}, {id: c}]", "a>b b>a", ""},
+		{"[{id: a, next: {a: state.more, b: true}}, {id: b}]", "a>a", ""},
+		{"[{id: a, next: b}, {id: b, next: a}]", "a>b b>a", `this loop has no condition that ends it: a, b`},
+		{"[{id: a, next: a}]", "a>a", "this loop has no condition that ends it: a"},
+		{"[{id: a, next: [b, c]}, {id: b, next: d}, {id: c, next: d}, {id: d}]", "", ""},
+	} {
+		p := mustParse(t, "x.yaml", "steps: "+c.steps, "")
+		var loop []string
+		for _, e := range p.Edges {
+			if e.Loop {
+				loop = append(loop, e.From.ID+">"+e.To.ID)
+			}
+		}
+		if got := strings.Join(loop, " "); got != c.loop {
+			t.Errorf("%s: loop %q, want %q", c.steps, got, c.loop)
+		}
+		if c.warning == "" && len(p.Warnings) > 0 || c.warning != "" && (len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0].Error(), c.warning)) {
+			t.Errorf("%s: warnings %v", c.steps, p.Warnings)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package payload
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -86,10 +87,24 @@ func (m *Message) States(key string, names []string, tables []ipc.Table) *Messag
 	return m
 }
 
-func (m *Message) key(key string) {
+// Members adds the fields of an object that is encoded already, such as a
+// struct by json.Marshal.
+func (m *Message) Members(object []byte) *Message {
+	if inner := bytes.TrimSpace(object[1 : len(object)-1]); len(inner) > 0 {
+		m.comma()
+		m.text = append(m.text, inner...)
+	}
+	return m
+}
+
+func (m *Message) comma() {
 	if len(m.parts) > 0 || len(m.text) > 1 {
 		m.text = append(m.text, ',')
 	}
+}
+
+func (m *Message) key(key string) {
+	m.comma()
 	m.text = append(jsonscan.AppendString(m.text, key), ':')
 }
 

@@ -30,6 +30,8 @@ type Executor struct {
 	mu   sync.Mutex
 	logs []ipc.Log
 	bad  error // the first breach of the rules
+
+	flow flow
 }
 
 // Options change how an executor is started; the zero value is fine.
@@ -38,6 +40,11 @@ type Options struct {
 	Welcome ipc.Welcome
 	// Socket does without the ring.
 	Socket bool
+	// Calls answers the calls of the executor's steps, each in a goroutine of
+	// its own; without it none are granted.
+	Calls func(x *Executor, c *Call)
+	// Inline is Calls on the goroutine that receives, which it must not block.
+	Inline func(x *Executor, c *Call)
 	// Stderr is where its standard error goes; nil is the test's own.
 	Stderr *os.File
 }
@@ -73,6 +80,9 @@ func (w *World) Start(role string, options Options) *Executor {
 	grant := []string{ipc.CapabilityRing}
 	if options.Socket {
 		grant = nil
+	}
+	if x.flow.onCall, x.flow.inline = options.Calls, options.Inline; options.Calls != nil || options.Inline != nil {
+		grant = append(grant, ipc.CapabilityCalls)
 	}
 	if x.Hello, err = channel.Accept(options.Welcome, grant, 10*time.Second); err != nil {
 		w.t.Fatal(err)
@@ -151,6 +161,14 @@ func (x *Executor) handle(e *ipc.Envelope) error {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.logs = append(x.logs, *m)
+	case *ipc.Call:
+		return x.called(e.ID, m, e.State)
+	case *ipc.Cancel:
+		return x.cancelled(e.ID, m.Reason)
+	case *ipc.Forget:
+		return x.forget(m.Calls)
+	case *ipc.Forward:
+		return x.forward(e.ID, m.Step)
 	default:
 		return x.breach(fmt.Errorf("an executor sent %s", e.Message.Type()))
 	}
@@ -191,22 +209,8 @@ type Result struct {
 // Begin sends an execute, first the segments that the executor has not seen.
 func (x *Executor) Begin(m ipc.Execute, state ipc.Table) *ipc.Request {
 	x.t.Helper()
-	x.World.mu.Lock()
-	var missing []*segment
-	for _, row := range state.Rows {
-		for _, r := range row.Spans {
-			if s := x.World.segments[r.Segment]; s != nil && s.owner != x && !s.readers[x] {
-				s.readers[x] = true
-				missing = append(missing, s)
-			}
-		}
-	}
-	x.World.mu.Unlock()
-	for _, s := range missing {
-		err := x.Send(&ipc.Envelope{Message: &ipc.Attach{Segment: s.ID(), Size: uint64(s.Size())}, File: s.File()})
-		if err != nil {
-			x.t.Fatal(err)
-		}
+	if _, err := x.attach(state); err != nil {
+		x.t.Fatal(err)
 	}
 	if m.Run == "" {
 		m.Run = "run-1"
@@ -222,6 +226,30 @@ func (x *Executor) Begin(m ipc.Execute, state ipc.Table) *ipc.Request {
 		x.t.Fatal(err)
 	}
 	return r
+}
+
+// attach hands over the segments of a state that the executor has not seen, and
+// returns their ids.
+func (x *Executor) attach(state ipc.Table) (ids []shm.SegmentID, err error) {
+	x.World.mu.Lock()
+	var missing []*segment
+	for _, row := range state.Rows {
+		for _, r := range row.Spans {
+			if s := x.World.segments[r.Segment]; s != nil && s.owner != x && !s.readers[x] {
+				s.readers[x] = true
+				missing = append(missing, s)
+				ids = append(ids, s.ID())
+			}
+		}
+	}
+	x.World.mu.Unlock()
+	for _, s := range missing {
+		err := x.Send(&ipc.Envelope{Message: &ipc.Attach{Segment: s.ID(), Size: uint64(s.Size())}, File: s.File()})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
 }
 
 // End waits for the answer and checks it.

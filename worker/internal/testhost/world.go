@@ -72,6 +72,8 @@ func (w *World) Import(r io.Reader, enc shm.Encoding) shm.Ref {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.segments[id].blocks[0] = uint64(n)
 	return shm.Ref{Segment: id, Length: uint64(n), Encoding: enc}
 }
@@ -191,6 +193,9 @@ func (w *World) publish(x *Executor, blocks []shm.Block, t ipc.Table) error {
 				continue
 			}
 			b, ok := w.find(r)
+			if s := w.segments[r.Segment]; ok && s.owner != x && !s.readers[x] {
+				return fmt.Errorf("row %q: %v lies in a segment that the executor has not, or not any more", row.Key, r)
+			}
 			if !ok {
 				return fmt.Errorf("row %q: %v lies in no published block", row.Key, r)
 			}
@@ -234,3 +239,6 @@ func (w *World) Blocks(x *Executor) int {
 	}
 	return n
 }
+
+// T returns the test that the world is of.
+func (w *World) T() testing.TB { return w.t }

@@ -22,6 +22,7 @@ const MSG_CTRUNC = 0x8;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
+const POLLIN = 1;
 const POLLOUT = 4;
 
 /** The peer closed its end. */
@@ -92,6 +93,7 @@ export class Channel {
   #in = new Message();
   #out = new Message();
   #writer = new Writer();
+  #later = null;
   #closed = false;
   #onMessage;
   #onEnd;
@@ -108,6 +110,10 @@ export class Channel {
     this.#onMessage = onMessage;
     this.#onEnd = onEnd;
     this.#poll = libc.whenReadable(fd, () => this.#read());
+  }
+
+  get isClosed() {
+    return this.#closed;
   }
 
   /** Bytes of frames sent and received. */
@@ -144,18 +150,36 @@ export class Channel {
     }
   }
 
+  /**
+   * Waits for room, and meanwhile takes in what comes: two sides that both
+   * wait for room would otherwise wait for each other.
+   */
   #waitWritable() {
     const fds = new Uint8Array(new ArrayBuffer(8));
     const view = new DataView(fds.buffer);
-    view.setInt32(0, this.#fd, true);
-    view.setInt16(4, POLLOUT, true);
-    if (libc.poll(fds, 1, SEND_TIMEOUT) === 0) {
-      throw new Error(`the supervisor does not read its control channel: ${SEND_TIMEOUT} ms without room for a frame`);
+    const until = performance.now() + SEND_TIMEOUT;
+    for (;;) {
+      view.setInt32(0, this.#fd, true);
+      view.setInt16(4, POLLOUT | POLLIN, true);
+      view.setInt16(6, 0, true);
+      libc.poll(fds, 1, Math.max(0, until - performance.now()));
+      const events = view.getInt16(6, true);
+      if (events & ~POLLIN) return;
+      if (events & POLLIN && this.#receive()) this.#dispatchLater();
+      if (performance.now() >= until) throw new Error(`the supervisor does not read its control channel: ${SEND_TIMEOUT} ms without room for a frame`);
     }
+  }
+
+  #dispatchLater() {
+    this.#later ??= setImmediate(() => {
+      this.#later = null;
+      this.#read();
+    });
   }
 
   #read() {
     try {
+      this.#dispatch();
       while (!this.#closed && this.#receive()) this.#dispatch();
     } catch (error) {
       this.close();
@@ -231,6 +255,7 @@ export class Channel {
   close() {
     if (this.#closed) return;
     this.#closed = true;
+    clearImmediate(this.#later);
     this.#poll.stop();
     this.#poll.close?.();
     for (const fd of this.#files) libc.close(fd);

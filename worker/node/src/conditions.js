@@ -47,24 +47,26 @@ function compile(condition) {
  */
 export function evaluate(conditions, step, { table, view }, segments) {
   if (conditions.length === 0) return [];
-  const state = stateOf(table, view, segments);
-  return conditions.map((condition) => {
-    const fn = compile(condition);
-    if (fn instanceof Error) return { taken: false, error: fn.message };
-    try {
-      return { taken: Boolean(fn(state, step)), error: '' };
-    } catch (error) {
-      return { taken: false, error: describe(error) || 'the condition threw' };
-    }
-  });
+  const rows = table.kind === Kind.OBJECT ? table.rows : [];
+  const isInPlace = (row) => row.spans.reduce((n, span) => n + span.length, 0n) > IN_PLACE;
+  const input = new Input({ kind: Kind.OBJECT, rows: rows.filter((row) => !isInPlace(row)) }, segments);
+  for (const row of rows) {
+    if (isInPlace(row)) Object.defineProperty(input.state, row.key, Object.getOwnPropertyDescriptor(view, row.key));
+  }
+  const state = table.kind === Kind.OBJECT ? input.state : table.kind === Kind.VALUE ? view : undefined;
+  try {
+    return conditions.map((condition) => verdict(condition, state, step));
+  } finally {
+    input.close();
+  }
 }
 
-function stateOf(table, view, segments) {
-  if (table.kind !== Kind.OBJECT) return table.kind === Kind.VALUE ? view : undefined;
-  const isInPlace = (row) => row.spans.reduce((n, span) => n + span.length, 0n) > IN_PLACE;
-  const { state } = new Input({ kind: table.kind, rows: table.rows.filter((row) => !isInPlace(row)) }, segments);
-  for (const row of table.rows) {
-    if (isInPlace(row)) Object.defineProperty(state, row.key, Object.getOwnPropertyDescriptor(view, row.key));
+function verdict(condition, state, step) {
+  const fn = compile(condition);
+  if (fn instanceof Error) return { taken: false, error: fn.message };
+  try {
+    return { taken: Boolean(fn(state, step)), error: '' };
+  } catch (error) {
+    return { taken: false, error: describe(error) || 'the condition threw' };
   }
-  return state;
 }

@@ -10,6 +10,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { BudgetError } from './arena.js';
+import { RopeWriter } from './ropewriter.js';
 import { MAX_SPANS, PIECE, Sink } from './sink.js';
 import { originOf, whileEncoding, put } from './lazy.js';
 import { StepError } from './errors.js';
@@ -30,19 +31,17 @@ const MARK_PATTERN = new RegExp(`"${MARK}(\\d+)"`, 'g');
 export class Encoder {
   #arena;
   #segments;
-  #input;
   /** @type {import('./lazy.js').Origin[]} stand-ins by the number in their mark */
   #marked = [];
   /** Bytes of the values that were written. */
   encoded = 0;
 
   /**
-   * @param {{arena: import('./arena.js').Arena, segments: import('./segments.js').Segments, input: import('./lazy.js').Input}} parts
+   * @param {{arena: import('./arena.js').Arena, segments: import('./segments.js').Segments}} parts
    */
-  constructor({ arena, segments, input }) {
+  constructor({ arena, segments }) {
     this.#arena = arena;
     this.#segments = segments;
-    this.#input = input;
   }
 
   /**
@@ -51,8 +50,9 @@ export class Encoder {
    */
   encode(key, value) {
     const origin = value !== null && typeof value === 'object' ? originOf(value) : undefined;
-    if (origin?.form === 'lazy' && !origin.decoded) return origin.row.spans;
+    if (origin?.form === 'lazy' && !origin.decoded) return this.#spansOf(origin, key);
     if (origin?.form === 'small' && !isChanged(origin)) return origin.row.spans;
+    if (origin?.form === 'bytes' && origin.input.sameBytes(origin)) return origin.row.spans;
     const sink = this.#sink(origin);
     try {
       const resolved = origin?.form === 'lazy' ? resolve(origin.value, key) : resolve(value, key);
@@ -60,7 +60,7 @@ export class Encoder {
         sink.abort();
         return null;
       }
-      whileEncoding(this.#input, (inner) => () => this.#mark(inner), () => this.#emit(sink, resolved, 0));
+      whileEncoding((inner) => () => this.#mark(inner), () => this.#emit(sink, resolved, 0));
       const spans = sink.finish();
       this.encoded += sink.written;
       return spans;
@@ -71,8 +71,33 @@ export class Encoder {
   }
 
   #sink(origin) {
-    const original = origin?.form === 'lazy' && origin.row.spans.length <= MAX_SPANS ? origin.row.spans : null;
+    const original = origin?.form === 'lazy' && !origin.rope && origin.row.spans.length <= MAX_SPANS ? origin.row.spans : null;
     return new Sink({ arena: this.#arena, segments: this.#segments, original });
+  }
+
+  /** Where the bytes of a value that was not changed are. */
+  #spansOf(origin, key) {
+    return origin.rope ? this.#rope(origin.rope, key) : origin.row.spans;
+  }
+
+  /** Puts a rope together. Marks of its pieces are not those of what it lies in: they have an encoder of their own. */
+  #rope(rope, key = 'array') {
+    const parts = { arena: this.#arena, segments: this.#segments };
+    const pieces = new Encoder(parts);
+    const writer = new RopeWriter(parts);
+    try {
+      rope.pieces.forEach((piece, i) => {
+        if (isSmall(piece)) return writer.text(JSON.stringify(piece));
+        const name = `${key}[piece ${i}]`;
+        writer.array(pieces.encode(name, piece), name);
+      });
+      const spans = writer.finish();
+      this.encoded += pieces.encoded + writer.written;
+      return spans;
+    } catch (error) {
+      writer.abort();
+      throw this.#explained(error, key, rope.pieces);
+    }
   }
 
   #explained(error, key, value) {
@@ -96,6 +121,7 @@ export class Encoder {
   }
 
   #isUnchanged(origin) {
+    if (origin.rope) return false;
     const sink = new Sink({ segments: this.#segments, original: origin.row.spans, compareOnly: true });
     this.#emit(sink, origin.value, 0);
     return sink.finish() === origin.row.spans;
@@ -107,7 +133,7 @@ export class Encoder {
     let from = 0;
     for (const match of text.matchAll(MARK_PATTERN)) {
       sink.text(text.slice(from, match.index));
-      sink.refer(this.#marked[Number(match[1])].row.spans);
+      sink.refer(this.#spansOf(this.#marked[Number(match[1])]));
       from = match.index + match[0].length;
     }
     sink.text(from === 0 ? text : text.slice(from));
@@ -120,7 +146,7 @@ export class Encoder {
     if (value !== null && typeof value === 'object') {
       const origin = originOf(value);
       if (origin?.form === 'lazy') {
-        if (!origin.decoded || this.#isUnchanged(origin)) return sink.refer(origin.row.spans);
+        if (!origin.decoded || this.#isUnchanged(origin)) return sink.refer(this.#spansOf(origin));
         value = origin.value;
       }
       if (depth < MAX_DEPTH && !isSmall(value)) {

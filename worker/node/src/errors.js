@@ -129,3 +129,28 @@ export function jsonSafe(value, { depth = 12, width = 10_000 } = {}) {
 }
 
 export const isError = (v) => v instanceof Error || Object.prototype.toString.call(v) === '[object Error]';
+
+/**
+ * What a step that was called failed with. A caller that does not catch it
+ * fails in the same way.
+ */
+export class CallError extends StepError {
+  /**
+   * @param {string} step the step that was called
+   * @param {{severity: string, name: string, message: string, details: string}} fail
+   */
+  constructor(step, { severity, name, message, details }) {
+    super(severity || 'fail', name, message, parsed(details));
+    /** The id of the step that was called. */
+    this.step = step;
+  }
+}
+
+function parsed(text) {
+  try {
+    const details = JSON.parse(text || '{}');
+    return details !== null && typeof details === 'object' && !Array.isArray(details) ? details : {};
+  } catch {
+    return {};
+  }
+}

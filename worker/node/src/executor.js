@@ -9,15 +9,17 @@ import { evaluate } from './conditions.js';
 import { argumentsText, makeConsole } from './console.js';
 import { StepError, classify, describe, jsonSafe } from './errors.js';
 import { MAX_FRAME_SIZE, FrameSizeError, Kind } from './frames.js';
-import { Input } from './lazy.js';
-import { exitNow } from './libc.js';
-import { toTable } from './result.js';
+import { Execution } from './execution.js';
+import { flowOf } from './flow.js';
+import { forwardOf } from './forward.js';
+import { close, exitNow } from './libc.js';
 import { Segments } from './segments.js';
 import { installStructuredClone } from './clone.js';
 
 const VERSION = 1;
 const FD_VARIABLE = 'MILLRACE_CONTROL_FD';
 const { version: RELEASE } = createRequire(import.meta.url)('../package.json');
+const CAPABILITIES = ['conditions', 'calls'];
 /** How long a cancelled function may take to end by itself, in ms. */
 const CANCEL_GRACE = 200;
 
@@ -52,6 +54,12 @@ export function main(functions = {}) {
  * @property {string} upstream the id of the step that the state comes from
  * @property {AbortSignal} signal aborted when the step is cancelled
  * @property {Console} console logs of this step
+ * @property {import('./flow.js').Flow['call']} call
+ * @property {import('./flow.js').Flow['each']} each
+ * @property {import('./flow.js').Flow['forget']} forget
+ * @property {import('./flow.js').Flow['forward']} forward
+ * @property {import('./flow.js').Flow['append']} append
+ * @property {import('./flow.js').Flow['concat']} concat
  */
 
 class Executor {
@@ -60,10 +68,15 @@ class Executor {
   #welcome = null;
   #segments;
   #arena;
-  /** @type {Map<bigint, Promise<(state: any, ctx: Context, log: any) => any>>} */
+  /** @type {Map<bigint, Promise<(state: any, given: {ctx: Context, flow: import('./flow.js').Flow}, log: any) => any>>} */
   #codes = new Map();
-  /** @type {{id: bigint, started: bigint, abort: AbortController, answered: boolean, usesSignal: boolean} | null} */
+  /** @type {Execution | null} */
   #current = null;
+  /** @type {import('./execution.js').Host} */
+  #host;
+  #lastRequest = 0n;
+  /** @type {Map<bigint, ((envelope: import('./frames.js').Envelope, file: number) => void) | null>} own requests that are not answered yet; null: nobody waits */
+  #requests = new Map();
   #jobConsole = makeConsole((level, message) => this.#log(level, 'job', message));
   #stopping = false;
   #exiting = false;
@@ -84,7 +97,7 @@ class Executor {
         pid: process.pid,
         language: 'node',
         release: RELEASE,
-        capabilities: ['conditions'],
+        capabilities: CAPABILITIES,
         functions: Object.keys(functions),
       },
     });
@@ -145,12 +158,33 @@ class Executor {
         return this.#channel.send({ id, message: { type: 'pong' } });
       case 'pong':
         return undefined;
+      case 'result':
+      case 'fail':
+        return this.#answer({ id, message, table }, file);
       case 'shutdown':
         this.#stopping = true;
         return this.#stopIfIdle();
       default:
         throw new Error(`${message.type} is not for an executor`);
     }
+  }
+
+  #answer(envelope, file) {
+    const { id, message } = envelope;
+    if (!this.#requests.has(id)) throw new Error(`${message.type} answers no request of this executor: ${id}`);
+    const onAnswer = this.#requests.get(id);
+    this.#requests.delete(id);
+    if (onAnswer) onAnswer(envelope, file);
+    else if (file >= 0) close(file);
+  }
+
+  /** Sends a request of this side's; its answer goes to onAnswer. */
+  #request(message, table, onAnswer) {
+    const id = this.#lastRequest + 1n;
+    this.#channel.send({ id, message, table });
+    this.#lastRequest = id;
+    this.#requests.set(id, onAnswer);
+    return id;
   }
 
   #greeted(message) {
@@ -165,6 +199,15 @@ class Executor {
       drop: (segments) => this.#channel.send({ message: { type: 'detach', segments } }),
     });
     this.#segments = new Segments(this.#arena);
+    this.#host = {
+      arena: this.#arena,
+      segments: this.#segments,
+      dropKeys: this.#welcome.dropKeys,
+      capabilities: new Set(message.capabilities),
+      send: (id, message) => this.#channel.send({ id, message }),
+      request: (message, table, onAnswer) => this.#request(message, table, onAnswer),
+      abandon: (id) => this.#requests.set(id, null),
+    };
     setImmediate(() => this.#rehearse());
     if (message.prefaultBytes > 0n) setImmediate(() => this.#arena.prefault(Number(message.prefaultBytes)));
   }
@@ -175,13 +218,13 @@ class Executor {
    */
   #rehearse() {
     if (this.#current) return;
-    const input = new Input({ kind: Kind.OBJECT, rows: [] }, this.#segments);
+    const rehearsal = new Execution(0n, { step: '' }, this.#host);
     try {
-      const result = { ...input.state, number: 1, text: 'text', list: [{ a: null }] };
-      evaluate(['state.number > 0'], '', toTable(result, { input, arena: this.#arena, segments: this.#segments, dropKeys: this.#welcome.dropKeys }), this.#segments);
+      const result = { ...rehearsal.open({ kind: Kind.OBJECT, rows: [] }), number: 1, text: 'text', list: [{ a: null }] };
+      evaluate(['state.number > 0'], '', rehearsal.encode(result), this.#segments);
     } finally {
       this.#arena.abort();
-      input.close();
+      rehearsal.close();
     }
   }
 
@@ -198,12 +241,12 @@ class Executor {
       case 'function': {
         const fn = Object.hasOwn(this.#functions, spec.function) ? this.#functions[spec.function] : undefined;
         if (!fn) throw new StepError('crash', 'ValidationError', `this worker has no function ${JSON.stringify(spec.function)}; it has: ${Object.keys(this.#functions).join(', ') || 'none'}`);
-        return (state, ctx) => fn(state, ctx);
+        return (state, { ctx }) => fn(state, ctx);
       }
       case 'javascript': {
         const { Job } = await this.#jobs();
         const job = await Job.prepare(spec, { console: this.#jobConsole });
-        return (state, _ctx, log) => job.run(state, log);
+        return (state, { flow }, log) => job.run(state, log, flow);
       }
       default:
         throw new StepError('exception', 'ValidationError', `this worker does not run steps of kind ${JSON.stringify(kind)}`);
@@ -212,65 +255,58 @@ class Executor {
 
   async #execute(id, message, table) {
     if (this.#current) throw new Error('execute while another is under way');
-    const current = { id, started: process.hrtime.bigint(), abort: new AbortController(), answered: false };
+    const current = new Execution(id, message, this.#host);
     this.#current = current;
     this.#arena.limit = Number(message.budget);
-    let input = null;
     try {
       const code = this.#codes.get(message.code);
       if (!code) throw new StepError('exception', 'ExecutionError', `code ${message.code} was never prepared`);
       const run = await code;
-      input = new Input(table, this.#segments);
-      const context = {
+      const state = current.open(table);
+      const flow = flowOf(current);
+      const ctx = {
         step: message.step,
         run: message.run,
         attempt: message.attempt,
         upstream: message.upstream,
         signal: current.abort.signal,
         console: this.#jobConsole,
+        ...flow,
       };
       const log = { warn: (text) => this.#log('warn', 'runtime', argumentsText([text])) };
-      if (current.abort.signal.aborted) throw cancelled(current);
+      if (current.abort.signal.aborted) throw current.cancelled();
       current.started = process.hrtime.bigint();
-      const result = await run(input.state, context, log);
-      const finished = process.hrtime.bigint();
-      if (!current.answered) this.#done(current, { result, input, finished, message });
+      const result = await run(state, { ctx, flow }, log);
+      if (!current.answered) this.#done(current, result, process.hrtime.bigint());
     } catch (error) {
       this.#fail(this.#classified(error, current), current);
     } finally {
-      input?.close();
+      current.close();
       this.#current = null;
       this.#stopIfIdle();
     }
   }
 
   #classified(error, current) {
-    if (current.abort.signal.aborted && !(error instanceof StepError)) return cancelled(current);
+    if (current.abort.signal.aborted && !(error instanceof StepError)) return current.cancelled();
     if (error instanceof StepError) return error;
     return classify(error, { stack: typeof error?.stack === 'string' ? error.stack : undefined });
   }
 
-  #done(current, { result, input, finished, message }) {
+  #done(current, result, finished) {
+    const { message } = current;
+    const order = forwardOf(result);
+    if (order) current.assertCan('calls', `forward to ${order.step}`);
+    const { table, blocks, view } = order ? current.publishInput(order.head) : current.publish(result);
     try {
-      const out = toTable(result, { input, arena: this.#arena, segments: this.#segments, dropKeys: this.#welcome.dropKeys });
-      const verdicts = evaluate(message.conditions, message.step, out, this.#segments);
-      const blocks = this.#arena.publish();
-      this.#channel.send({
-        id: current.id,
-        table: out.table,
-        message: {
-          type: 'done',
-          started: current.started,
-          finished,
-          blocks,
-          decoded: BigInt(input.decoded),
-          encoded: BigInt(out.encoded),
-          verdicts,
-        },
-      });
+      // A step that chooses where its state goes does not ask its edges.
+      const verdicts = order ? message.conditions.map(() => ({ taken: false, error: '' })) : evaluate(message.conditions, message.step, { table, view }, this.#segments);
+      if (order) this.#channel.send({ id: current.id, message: { type: 'forward', step: order.step } });
+      const { started, id, encoded, scope } = current;
+      this.#channel.send({ id, table, message: { type: 'done', started, finished, blocks, decoded: BigInt(scope.decoded), encoded: BigInt(encoded), verdicts } });
       current.answered = true;
     } catch (error) {
-      this.#arena.abort();
+      current.unpublish(blocks);
       if (error instanceof FrameSizeError) throw new StepError('kill', 'StateTooLargeError', error.message, { size: error.size, limit: error.limit });
       throw error;
     }
@@ -291,11 +327,11 @@ class Executor {
   #cancel(id, reason) {
     const current = this.#current;
     if (current?.id !== id || current.abort.signal.aborted) return;
-    current.abort.abort(new Error(reason || 'cancelled'));
+    current.cancel(reason);
     setTimeout(() => {
       if (this.#current !== current) return;
       // Its code cannot be stopped from here, and may do anything yet.
-      this.#fail(cancelled(current), current);
+      this.#fail(current.cancelled(), current);
       exitNow(0);
     }, CANCEL_GRACE);
   }
@@ -311,7 +347,6 @@ class Executor {
   }
 }
 
-const cancelled = (current) => new StepError('cancel', 'CancelError', current.abort.signal.reason?.message ?? 'cancelled');
 const cut = (text, limit) => (text.length > limit ? `${text.slice(0, limit)}…` : text);
 
 function detailsText(details) {

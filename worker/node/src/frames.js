@@ -20,6 +20,9 @@ export const Kind = Object.freeze({ ABSENT: 0, OBJECT: 1, VALUE: 2 });
 /** How the bytes of a reference are to be read. */
 export const Encoding = Object.freeze({ JSON: 1, ARROW_STREAM: 2, RAW: 3 });
 
+/** Flag of a reference that stands for a stream's items. */
+export const STREAM_FLAG = 1;
+
 /** @type {Table} */
 export const NO_TABLE = Object.freeze({ kind: Kind.ABSENT, rows: Object.freeze([]) });
 

@@ -8,4 +8,6 @@
  * @module
  */
 export { main } from './executor.js';
-export { StepError } from './errors.js';
+export { CallError, StepError } from './errors.js';
+export { forward } from './forward.js';
+export { append, concat } from './rope.js';

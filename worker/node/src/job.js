@@ -9,6 +9,7 @@ import { TraceMap, originalPositionFor } from '@jridgewell/trace-mapping';
 import { load } from './adaptors.js';
 import { CompileError, compileScript } from './compile.js';
 import { Globals } from './globals.js';
+import { forwardOf } from './forward.js';
 import { StepError, classify, describe, jsonSafe, validationError } from './errors.js';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
@@ -91,11 +92,15 @@ export class Job {
    * Runs the operations one after another on the state.
    * @param {any} state
    * @param {{warn: (message: string) => void}} log
+   * @param {import('./flow.js').Flow} [flow] what the job may use other steps with
    * @returns {Promise<any>} the last operation's state; undefined when it returned none
    * @throws {StepError}
    */
-  async run(state, log) {
+  async run(state, log, flow) {
     try {
+      // Globals of the realm: an adaptor's exports, and what the job or its
+      // workflow's globals define, go before them.
+      if (flow) Object.assign(this.#context, flow, { millrace: flow });
       await this.#globals?.define(this.#context);
       const exports = await this.#factory((specifier) => this.#modules.get(specifier), state);
       const { default: operations, execute = inOrder } = exports;
@@ -120,12 +125,15 @@ export class Job {
 
   #wrap(operation, index, log) {
     return async (state) => {
+      if (forwardOf(state)) return state;
       if (isNoState(state)) {
         delete state[NO_STATE];
         log.warn(`WARNING: No state was passed into operation ${index + 1}. Did the previous operation return state?`);
       }
       try {
-        return (await operation(state)) || { [NO_STATE]: true };
+        const result = await operation(state);
+        if (typeof result === 'function' && forwardOf(result)) return result();
+        return result || { [NO_STATE]: true };
       } catch (error) {
         throw this.#adaptorError(error, index) ?? error;
       }

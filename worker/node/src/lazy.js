@@ -19,9 +19,10 @@
  * @module
  */
 import { inspect } from 'node:util';
-import { Encoding, Kind } from './frames.js';
+import { Encoding, Kind, STREAM_FLAG } from './frames.js';
 import { MAX_TEXT } from './segments.js';
 import { StepError } from './errors.js';
+import { STREAM_TEXT } from './values.js';
 
 /** Rows of fewer bytes decode at once. Measured: see "Figures" in README.md. */
 export const LAZY_SIZE = 1024;
@@ -35,15 +36,22 @@ const peeked = Buffer.from(new ArrayBuffer(LAZY_SIZE));
  * @property {Input} input
  * @property {import('./frames.js').Row} row
  * @property {number} size bytes of the row
- * @property {'small' | 'lazy' | 'text' | 'bytes'} form
+ * @property {'small' | 'lazy' | 'text' | 'bytes' | 'stream'} form
  * @property {boolean} decoded
+ * @property {boolean} [taken] of a tracked input: the program has asked for it
+ * @property {import('./rope.js').Rope} [rope] what the value is put together from, in place of a row
  * @property {any} value what the row decoded to; a lazy one's target
  * @property {string} [text] a small row's JSON text
  * @property {LazyHandler} [handler]
  */
 
-/** Stand-ins, from any input, to their origins; small containers too. */
+/** Stand-ins, from any input, to their origins; small containers and bytes too. */
 const origins = new WeakMap();
+/** Accessors of states to the origins that they show. */
+const getters = new WeakMap();
+/** Of the inputs that are open: stand-ins that are filled, long texts that were read. */
+const filled = new Set();
+const texts = new Set();
 
 /**
  * The origin of an object or array, while its step runs: afterwards the bytes
@@ -53,6 +61,12 @@ const origins = new WeakMap();
 export function originOf(value) {
   const origin = origins.get(value);
   return origin?.input.isOpen ? origin : undefined;
+}
+
+/** Keeps what a stand-in came with readable until the step ends. */
+export function keep(value) {
+  const origin = originOf(value);
+  if (origin?.form === 'lazy') origin.input.isKept = true;
 }
 
 /** What a stand-in stands for, filled; undefined for any other value. */
@@ -73,16 +87,29 @@ export const isStandIn = (value) => origins.get(value)?.form === 'lazy';
 let toJSONHook = null;
 
 /** Runs fn with stand-ins answering `toJSON` by the hook. */
-export function whileEncoding(input, hook, fn) {
+export function whileEncoding(hook, fn) {
   const before = toJSONHook;
   toJSONHook = hook;
-  for (const { handler } of input.lazies) if (handler.filled) handler.get = filledGet;
+  for (const { handler } of filled) handler.get = filledGet;
   try {
     return fn();
   } finally {
     toJSONHook = before;
-    for (const { handler } of input.lazies) if (handler.filled) delete handler.get;
+    for (const { handler } of filled) delete handler.get;
   }
+}
+
+/** The row of a long text that was read, whichever state it stood in. */
+export function originOfText(value) {
+  for (const origin of texts) if (origin.value === value) return origin;
+  return undefined;
+}
+
+/** The origin that a state's property shows, as long as nobody has decoded it. */
+export function untouched(state, key) {
+  const get = Object.getOwnPropertyDescriptor(state, key)?.get;
+  const origin = get && getters.get(get);
+  return origin && !origin.decoded && origin.input.isOpen ? origin : undefined;
 }
 
 function filledGet(target, key, receiver) {
@@ -112,7 +139,9 @@ Object.defineProperty(LazyHandler.prototype, 'get', {
   configurable: true,
   writable: true,
   value(target, key, receiver) {
-    if (key === 'toJSON' && toJSONHook) return toJSONHook(this.origin);
+    if (key === 'toJSON' && toJSONHook && this.origin.input.isOpen) return toJSONHook(this.origin);
+    // Every await asks: an array of JSON's has none, and is not decoded for that.
+    if (key === 'then' && Array.isArray(target)) return undefined;
     fill(this.origin);
     return Reflect.get(target, key, receiver);
   },
@@ -121,7 +150,7 @@ Object.defineProperty(LazyHandler.prototype, 'get', {
 function fill(origin) {
   const { handler, value: target, input, row } = origin;
   if (handler.filled) return;
-  const parsed = input.parse(row, origin.size);
+  const parsed = origin.rope ? origin.rope.items() : input.parse(row, origin.size);
   delete target[inspect.custom];
   if (Array.isArray(target)) {
     for (let i = 0; i < parsed.length; i += 10_000) target.push(...parsed.slice(i, i + 10_000));
@@ -130,6 +159,7 @@ function fill(origin) {
   }
   handler.filled = true;
   origin.decoded = true;
+  if (input.isOpen && !origin.rope) filled.add(origin);
   Object.setPrototypeOf(handler, null);
 }
 
@@ -141,46 +171,83 @@ export function put(target, key, value) {
 
 const rowSize = (row) => row.spans.reduce((n, span) => n + Number(span.length), 0);
 
-/** One execution's input. */
+/**
+ * A stand-in for an array or object that fills itself from its origin.
+ * @param {Origin} origin gets its form, value and handler
+ */
+export function standIn(origin, target) {
+  origin.form = 'lazy';
+  origin.value = target;
+  origin.handler = new LazyHandler(origin);
+  // Node.js looks at the target of a proxy without asking it.
+  Object.defineProperty(target, inspect.custom, {
+    configurable: true,
+    value(depth, options, show) {
+      fill(origin);
+      return show(target, options);
+    },
+  });
+  const proxy = new Proxy(target, origin.handler);
+  origins.set(proxy, origin);
+  origin.input.lazies.push(origin);
+  return proxy;
+}
+
+/** A state that an execution may read: its input, or the result of a call. */
 export class Input {
   #segments;
-  /** Whether the step still runs. */
+  #holder = {};
+  #isBare;
+  #isTracked;
+  #why = 'belongs to a step that has ended: what is to be kept must be read while the step runs';
+  /** Whether the bytes may be read: the step runs, and has not forgotten them. */
   isOpen = true;
+  /** Whether the program said that it goes on to use this. */
+  isKept = false;
   /** Bytes of the values decoded so far. */
   decoded = 0;
   /** @type {Origin[]} every stand-in */
   lazies = [];
   /** @type {Map<string, Origin>} every row, by key */
   byKey = new Map();
-  /** What the step's code gets: an object, or whatever a bare value was. */
-  state;
 
   /**
    * @param {import('./frames.js').Table} table
    * @param {import('./segments.js').Segments} segments
+   * @param {object} [options]
+   * @param {boolean} [options.tracked] note which stand-ins the program asks for
+   * @param {(origin: Origin) => object} [options.stream] makes what stands for a stream; without it, a text does
    */
-  constructor(table, segments) {
+  constructor(table, segments, { tracked = false, stream } = {}) {
     this.#segments = segments;
-    if (table.kind === Kind.OBJECT) {
-      this.state = {};
-      for (const row of table.rows) this.#enter(this.state, row);
-    } else if (table.kind === Kind.VALUE) {
-      const holder = {};
-      this.#enter(holder, table.rows[0]);
-      this.state = holder[''];
-    }
+    this.#isBare = table.kind !== Kind.OBJECT;
+    this.#isTracked = tracked;
+    this.table = table;
+    this.makeStream = stream;
+    for (const row of table.rows) this.#enter(this.#holder, row);
+  }
+
+  /** What the step's code gets: an object, or whatever a bare value was. */
+  get state() {
+    return this.#isBare ? this.#holder[''] : this.#holder;
+  }
+
+  /** Whether values of it may stand somewhere unread: asked for, never looked into. */
+  get isHeld() {
+    return this.isKept || this.lazies.some((origin) => origin.taken && !origin.decoded);
   }
 
   #enter(state, row) {
     const origin = { input: this, row, size: rowSize(row), form: 'small', decoded: false, value: undefined };
     this.byKey.set(row.key, origin);
+    if (row.spans[0].flags & STREAM_FLAG) return put(state, row.key, this.#stream(origin));
     if (row.spans[0].encoding !== Encoding.JSON) return this.#accessor(state, origin, 'bytes');
     if (origin.size < LAZY_SIZE) return put(state, row.key, this.#small(origin));
     switch (this.#firstByte(row)) {
       case 0x5b: // [
-        return put(state, row.key, this.#standIn(origin, []));
+        return this.#standIn(state, origin, []);
       case 0x7b: // {
-        return put(state, row.key, this.#standIn(origin, {}));
+        return this.#standIn(state, origin, {});
       default:
         return this.#accessor(state, origin, 'text');
     }
@@ -210,22 +277,21 @@ export class Input {
     return origin.value;
   }
 
-  #standIn(origin, target) {
-    origin.form = 'lazy';
-    origin.value = target;
-    origin.handler = new LazyHandler(origin);
-    // Node.js looks at the target of a proxy without asking it.
-    Object.defineProperty(target, inspect.custom, {
-      configurable: true,
-      value(depth, options, show) {
-        fill(origin);
-        return show(target, options);
-      },
+  #standIn(state, origin, target) {
+    const value = standIn(origin, target);
+    if (!this.#isTracked) return put(state, origin.row.key, value);
+    this.#define(state, origin, () => {
+      origin.taken = true;
+      return value;
     });
-    const proxy = new Proxy(target, origin.handler);
-    origins.set(proxy, origin);
-    this.lazies.push(origin);
-    return proxy;
+  }
+
+  #stream(origin) {
+    if (!this.makeStream) return STREAM_TEXT;
+    origin.form = 'stream';
+    origin.value = this.makeStream(origin);
+    origins.set(origin.value, origin);
+    return origin.value;
   }
 
   #accessor(state, origin, form) {
@@ -235,15 +301,22 @@ export class Input {
       if (!origin.decoded) {
         origin.value = form === 'bytes' ? this.#bytes(row, size) : this.parse(row, size);
         origin.decoded = true;
+        if (form === 'bytes') origins.set(origin.value, origin);
+        else if (typeof origin.value === 'string') texts.add(origin);
       }
       return origin.value;
     };
+    this.#define(state, origin, get);
+  }
+
+  #define(state, origin, get) {
+    const { row } = origin;
     // A method's `this` is the state, or what inherits from it.
     const set = function set(value) {
       if (Object.isFrozen(this)) throw new TypeError(`Cannot assign to read only property '${row.key}' of object`);
       Object.defineProperty(this, row.key, { value, enumerable: true, configurable: true, writable: true });
     };
-    origin.get = get;
+    getters.set(get, origin);
     Object.defineProperty(state, row.key, { enumerable: true, configurable: true, get, set });
   }
 
@@ -283,7 +356,7 @@ export class Input {
 
   #assertOpen(row) {
     if (this.isOpen) return;
-    throw new StepError('fail', 'RuntimeError', `state.${row.key} belongs to a step that has ended: what is to be kept must be read while the step runs`, { key: row.key });
+    throw new StepError('fail', 'RuntimeError', `state.${row.key} ${this.#why}`, { key: row.key });
   }
 
   /** A row's value, decoded afresh. */
@@ -291,16 +364,15 @@ export class Input {
     return parse(this.text(row, size), row.key);
   }
 
-  /** Ends the step: what was not decoded by now never will be. */
-  close() {
+  /**
+   * What was not decoded by now never will be.
+   * @param {string} [why] follows the key's name in the error of what tries
+   */
+  close(why = this.#why) {
     this.isOpen = false;
-  }
-
-  /** Whether the state's property is an accessor of ours that nobody read. */
-  untouchedAccessor(state, key) {
-    const origin = this.byKey.get(key);
-    if (!origin?.get || origin.decoded) return undefined;
-    return Object.getOwnPropertyDescriptor(state, key)?.get === origin.get ? origin : undefined;
+    this.#why = why;
+    for (const origin of this.lazies) filled.delete(origin);
+    for (const origin of this.byKey.values()) if (origin.form === 'text') texts.delete(origin);
   }
 }
 

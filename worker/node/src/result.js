@@ -6,7 +6,8 @@
  */
 import { Kind, NO_TABLE } from './frames.js';
 import { Encoder } from './encode.js';
-import { originOf } from './lazy.js';
+import { StepError } from './errors.js';
+import { originOf, originOfText, untouched } from './lazy.js';
 import { hasJSONForm, isBoxed, isStream, STREAM_TEXT } from './values.js';
 
 /**
@@ -20,7 +21,7 @@ import { hasJSONForm, isBoxed, isStream, STREAM_TEXT } from './values.js';
  *   view is the cleaned result, for conditions
  */
 export function toTable(result, { input, arena, segments, dropKeys }) {
-  const encoder = new Encoder({ input, arena, segments });
+  const encoder = new Encoder({ arena, segments });
   const value = unwrap(result);
   if (value === undefined || value === null) return { table: NO_TABLE, encoded: 0, view: undefined };
   if (typeof value !== 'object' || Array.isArray(value) || isBoxed(value)) {
@@ -38,10 +39,28 @@ export function toTable(result, { input, arena, segments, dropKeys }) {
   return { table: { kind: Kind.OBJECT, rows }, encoded: encoder.encoded, view };
 }
 
+/**
+ * The table of an input that goes on unread, with new values for some keys.
+ * @param {import('./frames.js').Table} input
+ * @param {object} head undefined leaves a key out
+ * @param {object} parts see toTable
+ */
+export function forwardTable(input, head, parts) {
+  const set = toTable(head, parts);
+  if (input.kind !== Kind.OBJECT) {
+    if (input.kind === Kind.VALUE && Object.keys(head).length === 0) return { ...set, table: input };
+    if (input.kind === Kind.VALUE) throw new StepError('fail', 'RuntimeError', 'forward: the input is no object, so no keys can be set in it');
+    return set;
+  }
+  const rows = input.rows.filter(({ key }) => !key.startsWith('_') && !parts.dropKeys.has(key) && !Object.hasOwn(head, key));
+  return { ...set, table: { kind: Kind.OBJECT, rows: [...rows, ...set.table.rows] } };
+}
+
 function unwrap(result) {
   if (typeof result === 'function' || typeof result === 'symbol') return undefined;
   if (result !== null && typeof result === 'object') {
     const origin = originOf(result);
+    if (origin?.form === 'lazy' && !origin.decoded && Array.isArray(result)) return result;
     if (typeof result.toJSON === 'function') return result.toJSON('');
     // A stand-in returned as the state itself has its own keys for rows.
     if (origin?.form === 'lazy' && !Array.isArray(result)) {
@@ -54,10 +73,10 @@ function unwrap(result) {
 
 /** One row's spans, or null when the key is dropped. Enters the value in view. */
 function rowOf(encoder, input, state, key, view) {
-  const untouched = input.untouchedAccessor(state, key);
-  if (untouched) {
+  const origin = untouched(state, key);
+  if (origin) {
     Object.defineProperty(view, key, Object.getOwnPropertyDescriptor(state, key));
-    return untouched.row.spans;
+    return origin.row.spans;
   }
   let value = state[key];
   const enter = (v) => Object.defineProperty(view, key, { value: v, enumerable: true, configurable: true, writable: true });
@@ -76,24 +95,10 @@ function rowOf(encoder, input, state, key, view) {
   return sameAsInput(input, key, value) ?? encoder.encode(key, value);
 }
 
-/** The spans of an input row that has exactly this primitive or these bytes. */
+/** The spans of a row that has exactly this primitive. */
 function sameAsInput(input, key, value) {
+  if (value !== null && typeof value === 'object') return null;
   const origin = input.byKey.get(key);
-  if (!origin?.decoded) return longText(input, value);
-  if (origin.form === 'bytes') {
-    return ArrayBuffer.isView(value) && value === origin.value && input.sameBytes(origin) ? origin.row.spans : null;
-  }
-  if (value === null || typeof value !== 'object') {
-    return Object.is(origin.value, value) ? origin.row.spans : longText(input, value);
-  }
-  return null;
-}
-
-/** A long text of the input, under whichever key it is now. */
-function longText(input, value) {
-  if (typeof value !== 'string' || value.length < 1024) return null;
-  for (const origin of input.byKey.values()) {
-    if (origin.form === 'text' && origin.decoded && origin.value === value) return origin.row.spans;
-  }
-  return null;
+  if (origin?.decoded && Object.is(origin.value, value)) return origin.row.spans;
+  return typeof value === 'string' && value.length >= 1024 ? (originOfText(value)?.row.spans ?? null) : null;
 }

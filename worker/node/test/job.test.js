@@ -189,3 +189,39 @@ test('conditions are evaluated on the result', async () => {
   const none = await run('fn(() => {})', {}, { conditions: ['on_job_success', 'state.x'] });
   assert.deepEqual(none.verdicts.map((v) => Boolean(v.error)), [false, true]);
 });
+
+test('a job may call other steps, and has each, append, concat and forward', async () => {
+  s.onCall = ({ step, table }) => ({ step, big, ...(s.read(table) ?? {}) });
+  const r = await run(`fn(async state => {
+    const { step, ...rest } = await call('other', { n: 1 });
+    const out = { step, keys: Object.keys(rest) };
+    for await (const r of millrace.each([1, 2], 'page', { concurrency: 1 })) append(out, 'all', r.state.big);
+    return out;
+  })`);
+  assert.deepEqual(r.state, { step: 'other', keys: ['big', 'n'], all: [...big, ...big] });
+});
+
+test('a name of an adaptor\'s or of the job\'s goes before them', async () => {
+  assert.deepEqual((await run('each("$.list[*]", fn(s => { seen.push(s.data); return s; }));\nconst seen = [];\nfn(() => ({ seen }))', { list: [1, 2] })).state, { seen: [1, 2] });
+  assert.deepEqual((await run('const call = () => "mine";\nfn(() => ({ by: call() }))')).state, { by: 'mine' });
+  assert.deepEqual((await run('fn(() => ({ by: append() }))', {}, { globals: 'export const append = () => "globals";' })).state, { by: 'globals' });
+});
+
+test('what a called step failed with is how the job fails, unless it is caught', async () => {
+  s.onCall = () => {
+    throw { severity: 'crash', name: 'ReferenceError', message: 'x is not defined', details: '{"pos":{"line":7}}' };
+  };
+  const r = await run('fn(() => call("other", {}))');
+  assert.deepEqual([...brief(r), detail(r).pos], ['fail', 'crash', 'ReferenceError', 'x is not defined', { line: 7 }]);
+  assert.deepEqual((await run('fn(() => call("other", {}).catch(e => ({ caught: e.name, step: e.step })))')).state, { caught: 'ReferenceError', step: 'other' });
+});
+
+test('forward is an operation, or what one returns; nothing runs after it', async () => {
+  for (const source of ['forward("archive", { note: "x" });', 'fn(state => { state.big = 0; return forward("archive", { note: "x" }); });', 'fnIf(true, forward("archive", { note: "x" }));']) {
+    s.forwards.length = 0;
+    const r = await run(`${source}\nfn(() => ({ ran: true }))`, { big, note: '' });
+    assert.deepEqual(r.state, { big, note: 'x' }, source);
+    assert.ok(isPassedOn(r, 'big'));
+    assert.deepEqual(s.forwards.map((f) => f.step), ['archive']);
+  }
+});

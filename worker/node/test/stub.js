@@ -23,6 +23,13 @@ export class Supervisor {
   stderr = '';
   /** Every attach, detach and done received, in order. */
   events = [];
+  /** Answers calls: gets {id, step, until, timeout, table}, returns a state or a table; throws a fail's fields. */
+  onCall = () => ({});
+  /** Calls received, cancelled and forgotten: the ids. */
+  calls = [];
+  cancelled = [];
+  forgotten = [];
+  forwards = [];
   #waiting = new Map();
   #nextId = 0n;
   #nextCode = 0n;
@@ -67,7 +74,7 @@ export class Supervisor {
       throw new Error(`the executor did not greet: ${s.stderr}`, { cause: error });
     });
     s.channel.send({
-      message: { type: 'welcome', version: 1, executor: EXECUTOR, capabilities: ['conditions'], retainBytes: 64n << 20n, prefaultBytes: 0n, dropKeys: ['configuration', 'response'], ...welcome },
+      message: { type: 'welcome', version: 1, executor: EXECUTOR, capabilities: ['conditions', 'calls', 'streams'], retainBytes: 64n << 20n, prefaultBytes: 0n, dropKeys: ['configuration', 'response'], ...welcome },
     });
     return s;
   }
@@ -80,6 +87,16 @@ export class Supervisor {
       case 'detach':
         this.events.push(message);
         return this.segments.detach(message.segments);
+      case 'call':
+        this.calls.push(id);
+        this.events.push(message);
+        return void this.#answerCall({ id, ...message, table });
+      case 'cancel':
+        return void this.cancelled.push(id);
+      case 'forget':
+        return void this.forgotten.push(...message.calls);
+      case 'forward':
+        return void this.forwards.push({ id, step: message.step });
       case 'log':
         return this.logs.push({ id, ...message });
       default: {
@@ -89,6 +106,19 @@ export class Supervisor {
         this.#waiting.delete(id);
         waiting.resolve({ message, table });
       }
+    }
+  }
+
+  async #answerCall(call) {
+    try {
+      const result = await this.onCall(call);
+      const table = result?.rows ? result : this.table(result);
+      this.arena.publish();
+      this.channel.send({ id: call.id, message: { type: 'result', step: call.step }, table });
+    } catch (error) {
+      if (this.channel.isClosed) return;
+      const { severity = 'exception', name, message, details = '' } = error;
+      this.channel.send({ id: call.id, message: { type: 'fail', severity, name, message, details } });
     }
   }
 

@@ -15,11 +15,12 @@ import this package. README.md says what happens to which value.
 
 __version__ = "0.1.0"
 
-from .errors import Cancelled, StepError
 from .executor import Context
 from .state import State
+from .steperror import Cancelled, CallError, EachError, StepError, StreamError
+from .streams import Stream
 
-__all__ = ["Cancelled", "Context", "State", "StepError", "main"]
+__all__ = ["CallError", "Cancelled", "Context", "EachError", "State", "StepError", "Stream", "StreamError", "main"]
 
 
 def main(functions=None):

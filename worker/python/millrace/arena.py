@@ -10,6 +10,7 @@ until :meth:`Arena.release`. One thread at a time uses an arena.
 """
 
 import os
+from bisect import bisect_left
 
 from . import memory
 from .memory import RefError
@@ -63,6 +64,26 @@ def _class(length):
     n = max((length + _ALIGN - 1) & -_ALIGN, _ALIGN)
     step = max(1 << max(n.bit_length() - 3, 0), _ALIGN)
     return (n + step - 1) // step * step
+
+
+class _Used:
+    """Which blocks of some segments a table refers to, wholly or in part."""
+
+    def __init__(self, table, segments):
+        self._offsets = {}
+        for _, spans in table.rows:
+            for s in spans:
+                if s.segment in segments:
+                    self._offsets.setdefault(s.segment, []).append(s.offset)
+        for offsets in self._offsets.values():
+            offsets.sort()
+
+    def __contains__(self, block):
+        offsets = self._offsets.get(block.segment)
+        if offsets is None:
+            return False
+        i = bisect_left(offsets, block.offset)
+        return i < len(offsets) and offsets[i] < block.offset + block.length
 
 
 class Arena:
@@ -173,14 +194,19 @@ class Arena:
         self._pending.append(block)
         return block
 
-    def publish(self, used):
-        """The pending blocks among used, to be listed in the message that
-        publishes them; the other ones are freed. Segments are announced first."""
+    def publish(self, table, last=True):
+        """The pending blocks that a table refers to, to be listed in the message
+        that publishes them; the other ones are freed if it is the step's last.
+        Segments are announced first."""
         blocks = []
         pending, self._pending = self._pending, []
+        used = _Used(table, self._segments) if pending else None
         for b in pending:
             if b not in used:
-                self._free(b)
+                if last:
+                    self._free(b)
+                else:
+                    self._pending.append(b)
                 continue
             s = self._segments[b.segment]
             if not s.sent:
@@ -189,6 +215,10 @@ class Arena:
                 self._announce(s.id, s.size, s.fd)
             blocks.append(b)
         return blocks
+
+    def withdraw(self, blocks):
+        """Undoes a publish whose message was not sent."""
+        self._pending += blocks
 
     def abort(self, blocks=None):
         """Frees what was committed and not published: all, or these."""

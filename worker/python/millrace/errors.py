@@ -14,29 +14,15 @@ from .arena import BudgetError
 from .memory import RefError
 from .plain import PlainError, to_plain
 from .result import KeyFailure
+from .ring import ItemSizeError, RingError
 from .state import DecodeError
+from .steperror import Cancelled, StepError
 from .wire import FrameSizeError, ProtocolError
 
-SEVERITIES = ("fail", "crash", "kill", "exception", "cancel")
 _MAX_MESSAGE = 64 << 10
 _MAX_DETAILS = 256 << 10
 _MAX_LINES = 60
 _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
-
-
-class StepError(Exception):
-    """An error whose name and severity are the step's own choice. Any other
-    exception fails its step with the name JobError."""
-
-    def __init__(self, message, name="JobError", severity="fail", details=None):
-        super().__init__(message)
-        if severity not in SEVERITIES:
-            raise ValueError(f"unknown severity {severity!r}: use one of {', '.join(SEVERITIES)}")
-        self.name, self.severity, self.details = name, severity, dict(details or {})
-
-
-class Cancelled(KeyboardInterrupt):
-    """Raised in the step's own code when its execution is cancelled."""
 
 
 def classify(error, path="", memory_limit=0, held=0):
@@ -52,7 +38,7 @@ def classify(error, path="", memory_limit=0, held=0):
     e = StepError(str(found), found.name, found.severity, found.details)
     if key is not None:
         e.details.setdefault("key", key)
-    if not isinstance(error, (FrameSizeError, BudgetError, PlainError)):
+    if not isinstance(error, (FrameSizeError, BudgetError, ItemSizeError, PlainError)):
         known = trace(error, path)
         # One of this library's own says nothing by its type and place.
         if "file" in known or not isinstance(error, StepError):
@@ -75,6 +61,8 @@ def _known(error, key, memory_limit, held):
         return _too_large(error, key, held)
     if isinstance(error, FrameSizeError):
         return StepError(str(error), "StateTooLargeError", "kill", {"size": error.size, "limit": error.limit})
+    if isinstance(error, ItemSizeError):
+        return StepError(str(error), "StateTooLargeError", "kill", {"size": error.size, "limit": error.limit})
     if isinstance(error, PlainError):
         return StepError(str(error), "RuntimeError", "fail", {"subtype": "TypeError", "path": error.path})
     if isinstance(error, MemoryError):
@@ -82,7 +70,7 @@ def _known(error, key, memory_limit, held):
         return StepError(f"the step ran out of memory{limit}", "OOMError", "kill", {"memory_limit": memory_limit})
     if isinstance(error, DecodeError):
         return StepError(str(error), "RuntimeError", "fail")
-    if isinstance(error, (RefError, ProtocolError)):
+    if isinstance(error, (RefError, RingError, ProtocolError)):
         return StepError(str(error), "ProtocolError", "exception")
     return None
 

@@ -10,16 +10,21 @@ import time
 from . import wire
 from .arena import Arena
 from .channel import Channel, HangUp
-from .errors import Cancelled, StepError, classify, cut, details_text
+from .errors import classify, cut, details_text
+from .flow import Flow, Requests
 from .memory import Segments
-from .result import blocks_of, to_table
+from .result import Tabulation
+from .ring import ORDERED
 from .runners import prepare
 from .shield import Shield
 from .state import Input, open_state
+from .steperror import Cancelled, StepError
+from .streams import feed
 from .watch import Watch
 from .wire import FrameSizeError, ProtocolError
 
 VERSION = 1
+CAPABILITIES = ["calls", "streams"] if ORDERED else ["calls"]
 FD_VARIABLE = "MILLRACE_CONTROL_FD"
 #: How long a cancelled step may take to end by itself, in seconds.
 CANCEL_GRACE = 0.2
@@ -28,7 +33,7 @@ CANCEL_GRACE = 0.2
 class Context:
     """What a step's function gets beside the state."""
 
-    def __init__(self, message, log):
+    def __init__(self, message, log, flow):
         self.run, self.step = message.run, message.step
         #: Counts from 1; more than 1 is a retry.
         self.attempt = message.attempt
@@ -38,7 +43,19 @@ class Context:
         self.timeout = message.timeout / 1e9 if message.timeout else None
         #: Bytes that the process may use, and that the step may write; 0 is no limit.
         self.memory_limit, self.budget = message.memory_limit, message.budget
-        self._log = log
+        self._log, self._flow = log, flow
+
+    def call(self, step, argument, *, until="step", timeout=None):
+        """Like state.call, for steps whose state is no object."""
+        return self._flow.call(step, argument, until, timeout)
+
+    def each(self, pages, step, concurrency=8, *, until="step", key="data", errors="first", timeout=None):
+        """Like state.each."""
+        return self._flow.each(pages, step, concurrency, until, key, errors, timeout)
+
+    def forward(self, step):
+        """Like state.forward."""
+        self._flow.forward(step)
 
     def log(self, message, level="info"):
         """Sends a line of the step's log. level: debug, info, warn or error."""
@@ -54,27 +71,36 @@ class _Job:
         self.cancelled = None  # the reason
         self.answered = False
         self.lock = threading.Lock()  # for answered
+        self.flow = None  # once it runs
+
+    def stopped(self):
+        """The message that it was cancelled with, or None."""
+        if self.cancelled is None:
+            return None
+        return f"the step was cancelled: {self.cancelled}" if self.cancelled else "the step was cancelled"
 
 
 class Executor:
     def __init__(self, sock, functions, release):
         self._functions = functions
-        self._channel = Channel(sock)
+        self.channel = Channel(sock)
         self._capture = None
         self._job = None
         self._codes = {}
         self._stopping = False
+        self.requests = Requests()
+        self.granted = frozenset()
         self._shield = Shield()
-        self._watch = Watch(self._channel, self._during, self._die, self._overdue)
+        self.watch = Watch(self.channel, self._during, self._die, self._overdue)
         # The terminal's Ctrl-C is the supervisor's to act on. Caught, not
         # ignored: a child would inherit that.
         signal.signal(signal.SIGINT, self._interrupted)
         os.register_at_fork(after_in_child=self._forked)
         hello = {"min_version": VERSION, "max_version": VERSION, "pid": os.getpid(), "language": "python", "release": release}
-        self._send("hello", **hello, capabilities=[], functions=sorted(functions))
+        self._send("hello", **hello, capabilities=CAPABILITIES, functions=sorted(functions))
 
     def _send(self, type, id=0, table=wire.NO_TABLE, file=-1, **fields):
-        self._channel.send(wire.Message(type, **fields), id, table, file)
+        self.channel.send(wire.Message(type, **fields), id, table, file)
 
     def run(self):
         """Serves until the supervisor hangs up or asks for a shutdown."""
@@ -82,14 +108,12 @@ class Executor:
             from .logs import Capture  # takes a while; the supervisor has the hello
 
             self._capture = Capture(self.log)
-            self._watch.start()
-            self._greeted(self._channel.receive())
+            self.watch.start()
+            self._greeted(self.channel.receive())
             while not self._stopping:
-                deferred, self._watch.deferred = self._watch.deferred, []
-                for e in deferred:
-                    self._receive(e)
+                self.drain()
                 if not self._stopping:
-                    self._receive(self._channel.receive())
+                    self._receive(self.channel.receive())
         except BaseException as e:
             self._die(e)
         self._exit(0)
@@ -115,8 +139,10 @@ class Executor:
 
     def _forked(self):
         """A child of the user's has nothing to do with the channel."""
-        if self._channel.fileno() >= 0:
-            self._channel.close()
+        if self.channel.fileno() >= 0:
+            self.channel.close()
+            if self._job is not None:
+                self._job.flow.leave()
             self._job = None
             if self._capture is not None:
                 self._capture.restore()
@@ -126,11 +152,12 @@ class Executor:
         m = e.message
         if m.type == "fail":
             raise ProtocolError(f"refused: {m.name}: {m.message}")
-        if m.type != "welcome" or e.file >= 0 or m.capabilities:
+        if m.type != "welcome" or e.file >= 0 or not set(m.capabilities) <= set(CAPABILITIES):
             raise ProtocolError(f"{m} is not the welcome expected")
         if m.version != VERSION:
             raise ProtocolError(f"the supervisor speaks protocol version {m.version}, this worker {VERSION}: upgrade the older of the two")
-        self._drop_keys = frozenset(m.drop_keys)
+        self.granted = frozenset(m.capabilities)
+        self.drop_keys = frozenset(m.drop_keys)
         self._arena = Arena(
             m.executor,
             m.retain_bytes,
@@ -142,11 +169,23 @@ class Executor:
             import select
 
             poll = select.poll()
-            poll.register(self._channel.fileno(), select.POLLIN)
+            poll.register(self.channel.fileno(), select.POLLIN)
             self._arena.prefault(m.prefault_bytes, lambda: poll.poll(0))
 
+    def drain(self):
+        """Acts on the messages that came during a step, in order."""
+        deferred = self.watch.deferred
+        if not deferred:
+            return
+        with self._shield:
+            try:
+                while deferred:
+                    self._receive(deferred.popleft())
+            except Exception as e:
+                self._die(e)
+
     def _receive(self, e):
-        """Acts on a message between steps."""
+        """Acts on a message."""
         m = e.message
         if m.type == "execute":
             self._execute(e)
@@ -161,10 +200,22 @@ class Executor:
                 self._codes[m.code] = prepare(m.kind, m.spec, self._functions)
             except StepError as error:
                 self._codes[m.code] = error
+        elif m.type in ("result", "fail", "stream-ring", "wake", "stream-end"):
+            self._answered(e)
         elif m.type == "cancel":
             pass  # it crossed the answer
         elif not self._during(e):
             raise ProtocolError(f"{m.type} is not for an executor")
+
+    def _answered(self, e):
+        job = self._job
+        if job is not None and job.flow is not None and job.flow.receive(e):
+            return
+        # It is for a step that is over, or was not waited for.
+        if e.file >= 0:
+            os.close(e.file)
+        if e.message.type in ("result", "fail", "stream-ring") and not 0 < e.id <= self.requests.last:
+            raise ProtocolError(f"{e.message.type} answers {e.id}, which was not asked")
 
     def _during(self, e):
         """Acts on a message at any time; False when it has to wait."""
@@ -177,7 +228,7 @@ class Executor:
             job = self._job
             if job is not None and job.id == e.id and job.cancelled is None:
                 job.cancelled = m.reason
-                self._watch.expect_end(CANCEL_GRACE)
+                self.watch.expect_end(CANCEL_GRACE)
                 signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         elif m.type == "execute":
             self._send("fail", e.id, started=0, finished=0, severity="exception", name="ProtocolError", message="execute while another step runs", details="")
@@ -188,13 +239,13 @@ class Executor:
     def _interrupted(self, signum, frame):
         job = self._job
         if job is not None and job.cancelled is not None:
-            self._shield.interrupt(_cancel_message(job))
+            self._shield.interrupt(job.stopped())
 
     def _overdue(self):
         """A cancelled step goes on: it cannot be stopped from here."""
         job = self._job
         if job is not None:
-            self._fail(job, StepError(_cancel_message(job), "CancelError", "cancel"))
+            self._fail(job, StepError(job.stopped(), "CancelError", "cancel"))
         self._exit(0)
 
     def log(self, level, text):
@@ -208,21 +259,23 @@ class Executor:
 
     def _execute(self, e):
         job = self._job = _Job(e)
-        self._watch.begin(job)
+        self.watch.begin(job)
         m = job.message
         code = self._codes.get(m.code)
         input = Input(self._segments, self._arena, self._shield)
         held = self._arena.used
         self._arena.limit = held + m.budget if m.budget else 0
+        job.flow = input.flow = Flow(self, job, input)
         try:
             self._run(job, code, input)
         except BaseException as error:
             self._arena.abort()
             if job.cancelled is not None and not isinstance(error, (StepError, SystemExit)):
-                error = Cancelled(_cancel_message(job))
+                error = Cancelled(job.stopped())
             failure = classify(error, getattr(code, "path", ""), m.memory_limit, held)
+            job.flow.close(well=False)
             input.close()
-            self._watch.end()
+            self.watch.end()
             self._fail(job, failure)
         finally:
             self._job = None
@@ -235,37 +288,54 @@ class Executor:
             raise StepError(f"code {job.message.code} was never prepared", "ProtocolError", "exception")
         if isinstance(code, StepError):
             raise code
-        shield = self._shield
-        try:
-            shield.begin()
-            try:
-                if job.cancelled is not None:
-                    raise Cancelled(_cancel_message(job))
-                code.load()
-                context = Context(job.message, self.log)
-                job.started = time.monotonic_ns()
-                given, row = open_state(job.table, input)
-                result = code(given, context)
-            finally:
-                shield.end()
-        finally:
-            job.finished = time.monotonic_ns()
-            self._capture.flush()
-        table = to_table(result, given, row, input, self._drop_keys)
-        blocks = self._arena.publish(blocks_of(table))
+        given = row = None
+
+        def step():
+            nonlocal given, row
+            code.load()
+            context = Context(job.message, self.log, job.flow)
+            job.started = time.monotonic_ns()
+            given, row = open_state(job.table, input)
+            return code(given, context)
+
+        result = self._users_code(job, step)
+        work = Tabulation(input, self.drop_keys)
+        table = work.result(result, given, row)
+        blocks = self._arena.publish(table, last=work.stream is None)
+        if work.stream is not None:
+            key, stream = work.stream
+            self._users_code(job, lambda: feed(job.flow, key, stream, table, blocks))
+            table, blocks = wire.NO_TABLE, []
+            self._arena.abort()
         done = {"started": job.started, "finished": job.finished, "decoded": input.decoded, "encoded": input.encoded}
         message = wire.Message("done", **done, blocks=blocks, verdicts=[])
         # After the answer the bytes of the input may go at any time.
+        job.flow.close(well=True)
         input.close()
-        self._watch.end()
+        self.watch.end()
         with job.lock:
             job.answered = True
             try:
-                self._channel.send(message, job.id, table)
+                self.channel.send(message, job.id, table)
             except (FrameSizeError, ValueError):
                 job.answered = False
                 self._arena.release(blocks)
                 raise
+
+    def _users_code(self, job, run):
+        """Calls run, which is a step's own code: it can be cancelled."""
+        try:
+            self._shield.begin()
+            try:
+                stopped = job.stopped()
+                if stopped is not None:
+                    raise Cancelled(stopped)
+                return run()
+            finally:
+                self._shield.end()
+        finally:
+            job.finished = time.monotonic_ns()
+            self._capture.flush()
 
     def _fail(self, job, error):
         """Answers an execute, once."""
@@ -278,10 +348,6 @@ class Executor:
                 "fail", job.id, started=job.started or finished, finished=finished, severity=error.severity,
                 name=error.name, message=cut(str(error)), details=details_text(error.details),
             )  # fmt: skip
-
-
-def _cancel_message(job):
-    return f"the step was cancelled: {job.cancelled}" if job.cancelled else "the step was cancelled"
 
 
 def control_socket():

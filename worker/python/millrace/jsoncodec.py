@@ -104,6 +104,14 @@ def encode_plain(value, write, path):
         write(piece)
 
 
+def dumps(value, path):
+    """The JSON of one value of moderate size. PlainError as encode_plain."""
+    try:
+        return _fast_dump(value)
+    except REFUSALS:
+        return _dump_any(to_plain(value, path))
+
+
 def _is_small(value, budget=_SMALL):
     """Whether value has few nodes."""
     todo = [value]

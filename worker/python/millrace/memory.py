@@ -48,6 +48,11 @@ def seal(fd, seals):
     fcntl.fcntl(fd, _F_ADD_SEALS, seals)
 
 
+def seals(fd):
+    """The seals of a memfd. OSError: it is none."""
+    return fcntl.fcntl(fd, _F_GET_SEALS)
+
+
 def map(fd, size, writable):
     """Maps a whole segment. The descriptor stays the caller's."""
     access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
@@ -82,12 +87,12 @@ class Segments:
             if id in self._segments or self._arena.owns(id):
                 raise ProtocolError(f"segment {id} was attached twice")
             try:
-                seals = fcntl.fcntl(fd, _F_GET_SEALS)
+                has = seals(fd)
             except OSError as e:
                 raise ProtocolError(f"segment {id} is no memfd: {e}") from None
-            want = BIRTH_SEALS | SEAL_SEAL | (seals & SEAL_WRITE or SEAL_FUTURE_WRITE)
-            if seals & want != want:
-                raise ProtocolError(f"segment {id} lacks seals: it has {seals:#x}, {want:#x} are needed")
+            want = BIRTH_SEALS | SEAL_SEAL | (has & SEAL_WRITE or SEAL_FUTURE_WRITE)
+            if has & want != want:
+                raise ProtocolError(f"segment {id} lacks seals: it has {has:#x}, {want:#x} are needed")
             actual = os.fstat(fd).st_size
             if actual != size or size <= 0:
                 raise ProtocolError(f"segment {id} has {actual} bytes, {size} were announced")

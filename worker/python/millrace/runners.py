@@ -6,7 +6,8 @@ import os
 import sys
 import types
 
-from .errors import StepError, trace, type_name
+from .errors import trace, type_name
+from .steperror import StepError
 
 
 class Code:
@@ -132,24 +133,47 @@ async def _await(awaitable):
     return await awaitable
 
 
-def _run(awaitable):
-    """Runs an async step to its end. The event loop is kept: making one costs
-    more than most steps."""
+def _event_loop():
+    """The event loop is kept: making one costs more than most steps."""
     import asyncio  # dear to import, and most steps are not async
 
     global _loop
     if _loop is None or _loop.is_closed():
         _loop = asyncio.new_event_loop()
-    loop = _loop
-    asyncio.set_event_loop(loop)
-    if not asyncio.iscoroutine(awaitable):
-        awaitable = _await(awaitable)
+    asyncio.set_event_loop(_loop)
+    return _loop
+
+
+def _run(awaitable):
+    """Runs an async step to its end."""
+    loop = _event_loop()
     try:
-        return loop.run_until_complete(awaitable)
+        return loop.run_until_complete(_await(awaitable))
     finally:
-        left = asyncio.all_tasks(loop)
-        if left:  # what the step has started and not awaited
-            for task in left:
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        _end_tasks(loop)
+
+
+def _end_tasks(loop):
+    """Ends what a step has started and not awaited."""
+    import asyncio
+
+    left = asyncio.all_tasks(loop)
+    if left:
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+def iterate(items):
+    """The items of an asynchronous iterator."""
+    loop = _event_loop()
+    try:
+        while True:
+            try:
+                item = loop.run_until_complete(_await(items.__anext__()))
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        _end_tasks(loop)

@@ -3,7 +3,7 @@ main thread, out of code that must not be left half done."""
 
 import threading
 
-from .errors import Cancelled
+from .steperror import Cancelled
 
 
 class Shield:
@@ -16,6 +16,12 @@ class Shield:
         self._depth = 0  # of the main thread
         self._open = False  # the step's own code runs
         self._reason = None
+        self._hold = _Hold(self)
+
+    @property
+    def hold(self):
+        """Like the shield itself, without the lock: for code that waits."""
+        return self._hold
 
     def begin(self):
         """The step's own code begins."""
@@ -38,14 +44,27 @@ class Shield:
 
     # The order matters: a handler may run between any two lines.
     def __enter__(self):
-        if threading.get_ident() == self._main:
-            self._depth += 1
+        self._hold.__enter__()
         self._lock.acquire()
 
     def __exit__(self, *_):
         self._lock.release()
-        if threading.get_ident() == self._main:
-            self._depth -= 1
-            if self._depth == 0 and self._reason is not None and self._open:
-                reason, self._reason = self._reason, None
+        self._hold.__exit__()
+
+
+class _Hold:
+    def __init__(self, shield):
+        self._shield = shield
+
+    def __enter__(self):
+        s = self._shield
+        if threading.get_ident() == s._main:
+            s._depth += 1
+
+    def __exit__(self, *_):
+        s = self._shield
+        if threading.get_ident() == s._main:
+            s._depth -= 1
+            if s._depth == 0 and s._reason is not None and s._open:
+                reason, s._reason = s._reason, None
                 raise Cancelled(reason)

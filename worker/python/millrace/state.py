@@ -1,14 +1,21 @@
 """The state that a step receives: a mapping whose values are decoded when they
 are first touched."""
 
+import weakref
 from collections.abc import Mapping, MutableMapping
 
 from . import jsoncodec, wire
 from .plain import member
-from .wire import ARROW, ENCODINGS, JSON, OBJECT, RAW
+from .wire import ARROW, ENCODINGS, JSON, OBJECT, STREAM
 
 _NUMBERS = {name: number for number, name in ENCODINGS.items()}
 _NUMBERS["arrow"] = ARROW
+
+
+def encoding_number(name):
+    if name not in _NUMBERS:
+        raise ValueError(f"unknown encoding {name!r}: use json, arrow-stream or raw")
+    return _NUMBERS[name]
 
 
 class DecodeError(ValueError):
@@ -16,38 +23,51 @@ class DecodeError(ValueError):
 
 
 class Row:
-    """A key's value as it came: references, and the value once it was decoded."""
+    """A key's value as it came: references, and the value once it was decoded.
 
-    __slots__ = ("key", "spans", "input", "decoded", "value", "mark", "fresh")
+    lease keeps the bytes of a row that came with a call's result, or went with
+    its argument. own says that this step has written them."""
 
-    def __init__(self, key, spans, input):
-        self.key, self.spans, self.input = key, spans, input
+    __slots__ = ("key", "spans", "input", "lease", "own", "decoded", "value", "mark", "__weakref__")
+
+    def __init__(self, key, spans, input, lease=None, own=False):
+        self.key, self.spans, self.input, self.lease, self.own = key, spans, input, lease, own
         self.decoded = False
         self.value = self.mark = None
-        self.fresh = None  # the spans of the changed value, once it is encoded
 
     @property
     def encoding(self):
         return self.spans[0].encoding
 
+    @property
+    def is_stream(self):
+        return bool(self.spans[0].flags & STREAM)
+
+    def keep(self, lease):
+        """For an own row whose bytes a call has published."""
+        self.lease = self.lease or lease
+
     def view(self):
-        return self.input.view(self.spans)
+        return self.input.view(self.spans, self.lease)
 
     def get(self):
         if not self.decoded:
-            if self.encoding == JSON:
+            if self.is_stream:
+                self.value = self.input.flow.incoming(self.key, self.spans[0])
+            elif self.encoding == JSON:
                 self.value = self.input.decode(self.key, self.spans)
                 if not isinstance(self.value, jsoncodec.SCALARS):
                     self.mark = jsoncodec.fingerprint(self.value)
             else:
                 self.value = self.view()
-            self.input.rows[id(self.value)] = self
+            rows = self.input.rows if self.lease is None else self.input.lent
+            rows[id(self.value)] = self
             self.decoded = True
         return self.value
 
     def changed(self):
         """Whether the value may have been changed in place."""
-        if not self.decoded or self.encoding != JSON or isinstance(self.value, jsoncodec.SCALARS):
+        if not self.decoded or self.encoding != JSON or self.is_stream or isinstance(self.value, jsoncodec.SCALARS):
             return False
         return self.mark is None or jsoncodec.fingerprint(self.value) != self.mark
 
@@ -57,7 +77,10 @@ class Input:
 
     def __init__(self, segments, arena, shield):
         self.segments, self.arena, self.shield = segments, arena, shield
+        self.flow = None  # the step's calls and streams
         self.rows = {}  # id of a decoded value, which its row keeps -> row
+        # The same for rows of calls, which nothing but the step's states keeps.
+        self.lent = weakref.WeakValueDictionary()
         self.views = []
         self.decoded = self.encoded = 0
 
@@ -67,10 +90,10 @@ class Input:
                 return self.segments.view(spans[0])
             return memoryview(b"".join([self.segments.view(s) for s in spans]))
 
-    def view(self, spans):
-        """The bytes of spans, valid until close."""
+    def view(self, spans, lease=None):
+        """The bytes of spans, valid until close, or until the lease ends."""
         v = self._open(spans)
-        self.views.append(v)
+        (self.views if lease is None else lease.views).append(v)
         return v
 
     def decode(self, key, spans):
@@ -84,7 +107,11 @@ class Input:
 
     def row_of(self, value):
         """The row that value was decoded from, or None."""
-        row = self.rows.get(id(value))
+        row = self.rows.get(id(value)) or self.lent.get(id(value))
+        return row if row is not None and row.value is value else None
+
+    def lent_row(self, value):
+        row = self.lent.get(id(value))
         return row if row is not None and row.value is value else None
 
     def encode(self, value, path):
@@ -107,12 +134,20 @@ class Input:
 
     def close(self):
         """Ends the views handed out, where nothing was built on them."""
-        for v in self.views:
-            try:
-                v.release()
-            except BufferError:
-                pass  # an array is built on it: it keeps the mapping
-        self.views = []
+        release(self.views)
+
+
+def release(views):
+    """Ends views; False when something is built on one, which then keeps the
+    mapping."""
+    free = True
+    for v in views:
+        try:
+            v.release()
+        except BufferError:
+            free = False
+    views.clear()
+    return free
 
 
 class State(MutableMapping):
@@ -130,9 +165,12 @@ class State(MutableMapping):
 
     def __getitem__(self, key):
         v = self._items[key]
-        return v.get() if type(v) is Row else v
+        return v.get() if isinstance(v, Row) else v
 
     def __setitem__(self, key, value):
+        # A value of a call's result may outlive the result: its row is kept.
+        if self._input.lent and not isinstance(value, jsoncodec.SCALARS):
+            value = self._input.lent_row(value) or value
         self._items[key] = value
         self._absent = False
 
@@ -190,8 +228,10 @@ class State(MutableMapping):
 
     def __repr__(self):
         def show(v):
-            if type(v) is not Row or v.decoded:
-                return repr(v.value if type(v) is Row else v)
+            if not isinstance(v, Row) or v.decoded:
+                return repr(v.value if isinstance(v, Row) else v)
+            if v.is_stream:
+                return "<stream>"
             return f"<{sum(s.length for s in v.spans)} bytes of {ENCODINGS[v.encoding]}>"
 
         return "State({" + ", ".join(f"{k!r}: {show(v)}" for k, v in self._items.items()) + "})"
@@ -200,9 +240,10 @@ class State(MutableMapping):
         return dict, (dict(self),)
 
     def encoding(self, key):
-        """"json", "arrow-stream" or "raw"; None when there is no such key."""
+        """"json", "arrow-stream" or "raw"; of a stream, that of its items. None
+        when there is no such key."""
         v = self._items.get(key)
-        if type(v) is Row:
+        if isinstance(v, Row):
             return ENCODINGS[v.encoding]
         return "json" if key in self._items else None
 
@@ -210,22 +251,56 @@ class State(MutableMapping):
         """A key's encoded bytes: a read-only memoryview, in shared memory where
         it can be. It ends with the step."""
         v = self._items[key]
-        if type(v) is Row and not v.changed():
+        if isinstance(v, Row) and v.is_stream:
+            raise TypeError(f"state[{key!r}] is a stream: iterate over state[{key!r}].raw()")
+        if isinstance(v, Row) and not v.changed():
             return v.view()
         return self._input.view(self._input.encode(self[key], _path(key)))
 
     def set_raw(self, key, encoding, data):
         """Sets a key to bytes that are encoded already, copying them into shared
         memory. encoding is "json", "arrow-stream" ("arrow") or "raw"."""
-        if encoding not in _NUMBERS:
-            raise ValueError(f"unknown encoding {encoding!r}: use json, arrow-stream or raw")
-        number = _NUMBERS[encoding]
+        number = encoding_number(encoding)
         if number == JSON:
             jsoncodec.decode(memoryview(data))
         self._put(key, self._input.write(data, number))
 
     def _put(self, key, spans):
-        self[key] = Row(key, spans, self._input)
+        self[key] = Row(key, spans, self._input, own=True)
+
+    def append(self, key, piece, piece_key=None):
+        """Appends the items of an array to the array under key, which is made
+        if need be. piece is a list, or a state whose array under piece_key
+        (default: key) is appended by reference: nothing is decoded or copied,
+        however large the arrays are."""
+        from .rope import append
+
+        append(self, key, piece, key if piece_key is None else piece_key)
+
+    def call(self, step, argument=None, *, until="step", timeout=None):
+        """Runs a step of the workflow on argument (default: this state), in
+        whatever executor it needs, and returns the state that comes of it, as
+        lazy as this one. until="leaf": what comes of the branch that begins with
+        the step. timeout is in seconds. CallError: it failed."""
+        return self._input.flow.call(step, self if argument is None else argument, until=until, timeout=timeout)
+
+    def each(self, pages, step, concurrency=8, *, until="step", key="data", errors="first", timeout=None):
+        """Calls a step for each page, concurrency of them at a time, and returns
+        an iterator of the results in the order in which they arrive. A page that
+        is a State is the argument; any other is put under key. A result is given
+        up when the next one is asked for, unless something still refers to it.
+
+        errors="first": the first CallError is raised, the other calls are
+        cancelled. errors="collect": when all other results were given, an
+        EachError with all of them is raised."""
+        return self._input.flow.each(pages, step, concurrency, until=until, key=key, errors=errors, timeout=timeout)
+
+    def forward(self, step, **head):
+        """Has this step's result go on to a step instead of along its edges;
+        sets the keys of head. Returns this state, of which nothing is read."""
+        self._input.flow.forward(step)
+        self.update(head)
+        return self
 
     def arrow(self, key):
         """A pyarrow RecordBatchStreamReader of a key; its buffers lie in shared
@@ -285,10 +360,11 @@ def _path(key):
     return join("state", member(key, "state"))
 
 
-def open_state(table, input):
-    """What a step is called with: a State, or the value of a bare one."""
+def open_state(table, input, lease=None):
+    """What a step is called with: a State, or the value of a bare one and its
+    row. lease is that of a call's result."""
     if table.kind == wire.VALUE:
-        row = Row("", table.rows[0][1], input)
+        row = Row("", table.rows[0][1], input, lease)
         return row.get(), row
-    items = {key: Row(key, spans, input) for key, spans in table.rows}
+    items = {key: Row(key, spans, input, lease) for key, spans in table.rows}
     return State(items, input, absent=table.kind != OBJECT), None

@@ -16,6 +16,7 @@ REF_SIZE = 32
 MAX_FRAME_SIZE = 8 << 20
 ABSENT, OBJECT, VALUE = 0, 1, 2
 JSON, ARROW, RAW = 1, 2, 3
+STREAM = 1  # a reference's flag
 ENCODINGS = {JSON: "json", ARROW: "arrow-stream", RAW: "raw"}
 
 _HEADER = struct.Struct("<IBBBBQII")

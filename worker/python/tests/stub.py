@@ -23,7 +23,7 @@ TIMEOUT = 20
 
 
 class Supervisor:
-    def __init__(self, argv=None, env=None, retain=64 << 20, prefault=0, drop_keys=("configuration", "response"), executor=7):
+    def __init__(self, argv=None, env=None, retain=64 << 20, prefault=0, drop_keys=("configuration", "response"), executor=7, capabilities=("calls", "streams")):
         local, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with remote:
             env = {**os.environ, "PYTHONPATH": ROOT, **(env or {}), "MILLRACE_CONTROL_FD": str(remote.fileno())}
@@ -37,11 +37,12 @@ class Supervisor:
         self.segments = Segments(self.arena)
         self.executor = executor
         self.logs, self.detached, self.attached = [], [], []
+        self.on = {}  # message type -> what takes it, in wait
         self._last_id = self._last_code = 0
         self._folder = tempfile.TemporaryDirectory()
         self.hello = self.channel.receive().message
         fields = {"retain_bytes": retain, "prefault_bytes": prefault, "drop_keys": list(drop_keys)}
-        self.send("welcome", version=1, executor=executor, capabilities=[], ring_size=0, **fields)
+        self.send("welcome", version=1, executor=executor, capabilities=list(capabilities), ring_size=0, **fields)
 
     def send(self, type, id=0, table=wire.NO_TABLE, **fields):
         self.channel.send(Message(type, **fields), id, table)
@@ -91,11 +92,14 @@ class Supervisor:
             return Table(VALUE, (("", self.row(encode(document))),))
         return Table(OBJECT, tuple((k, self.row(encode(v))) for k, v in document.items()))
 
-    def start(self, code, table, **fields):
-        from millrace.result import blocks_of
+    def publish(self, document):
+        """The table of a document, its segments attached."""
+        table = self.table(document)
+        self.arena.publish(table)
+        return table
 
-        table = self.table(table)
-        self.arena.publish(blocks_of(table))
+    def start(self, code, table, **fields):
+        table = self.publish(table)
         self._last_id += 1
         given = {"run": "r1", "step": "s1", "attempt": 1, "timeout": 0, "memory_limit": 0, "budget": 0, "upstream": "", "conditions": []}
         self.send("execute", self._last_id, table, code=code, **{**given, **fields})
@@ -104,21 +108,30 @@ class Supervisor:
     def wait(self, id):
         """The answer to a request; logs and segments that come meanwhile are kept."""
         while True:
-            e = self.channel.receive()
-            m = e.message
-            if m.type == "log":
-                assert e.id == id, f"log of {e.id} during {id}"
-                self.logs.append((m.level, m.source, m.message))
-            elif m.type == "attach":
-                assert m.segment >> 32 == self.executor, m
-                self.attached.append(m.segment)
-                self.segments.attach(m.segment, m.size, e.file)
-            elif m.type == "detach":
-                self.detached += m.segments
-                self.segments.detach(m.segments)
-            else:
-                assert e.id == id, f"{m} answers {e.id}, not {id}"
+            e = self.take(id)
+            if e is not None:
                 return e
+
+    def take(self, id):
+        """Receives one message; the answer to a request, or None."""
+        e = self.channel.receive()
+        m = e.message
+        if m.type == "log":
+            assert e.id == id, f"log of {e.id} during {id}"
+            self.logs.append((m.level, m.source, m.message))
+        elif m.type == "attach":
+            assert m.segment >> 32 == self.executor, m
+            self.attached.append(m.segment)
+            self.segments.attach(m.segment, m.size, e.file)
+        elif m.type == "detach":
+            self.detached += m.segments
+            self.segments.detach(m.segments)
+        elif m.type in self.on:
+            self.on[m.type](e)
+        else:
+            assert e.id == id, f"{m} answers {e.id}, not {id}"
+            return e
+        return None
 
     def run(self, code, table, **fields):
         return self.wait(self.start(code, table, **fields))

@@ -9,7 +9,7 @@ from millrace import arena as arenas
 from millrace import memory
 from millrace.arena import Arena, BudgetError
 from millrace.memory import RefError, Segments
-from millrace.wire import RAW, Block, ProtocolError, Ref
+from millrace.wire import OBJECT, RAW, Block, ProtocolError, Ref, Table
 
 
 class Case(unittest.TestCase):
@@ -39,6 +39,10 @@ class Case(unittest.TestCase):
         return Arena(99, 0, announce=None, drop=None)
 
 
+def table_of(*blocks):
+    return Table(OBJECT, tuple((str(i), (Ref(*b),)) for i, b in enumerate(blocks)))
+
+
 def blocks(spans):
     return [Block(s.segment, s.offset, s.length) for s in spans]
 
@@ -62,7 +66,7 @@ class Model(Case):
             if r.random() < 0.2:
                 a.abort()
                 continue
-            self.assertEqual(a.publish({block}), [block])
+            self.assertEqual(a.publish(table_of(block)), [block])
             for b in live:  # no two overlap
                 self.assertFalse(b.segment == block.segment and b.offset < block.offset + block.length and block.offset < b.offset + b.length)
             live[block] = data
@@ -79,7 +83,7 @@ class Model(Case):
         for size in (1000, 400_000):
             for _ in range(50):
                 (b,) = blocks(a.write(b"x" * size))
-                a.publish({b})
+                a.publish(table_of(b))
                 a.release([b])
                 seen.add(b)
         self.assertEqual(len(seen), 2)
@@ -88,7 +92,7 @@ class Model(Case):
     def test_what_is_not_retained_is_given_up(self):
         a = self.make(retain=0)
         (b,) = blocks(a.write(b"x" * 400_000))
-        a.publish({b})
+        a.publish(table_of(b))
         a.release([b])
         self.assertEqual(self.dropped, [b.segment])
 
@@ -120,7 +124,7 @@ class Model(Case):
     def test_unused_blocks_are_not_published(self):
         a = self.make()
         (first,), (second,) = blocks(a.write(b"1")), blocks(a.write(b"2"))
-        self.assertEqual(a.publish({second}), [second])
+        self.assertEqual(a.publish(table_of(second)), [second])
         self.assertEqual(a.used, 1)
 
     def test_limit(self):
@@ -140,7 +144,7 @@ class Model(Case):
     def test_release_of_what_is_no_block(self):
         a = self.make()
         (b,) = blocks(a.write(b"abc"))
-        a.publish({b})
+        a.publish(table_of(b))
         for bad in (b._replace(length=2), b._replace(offset=64), b._replace(segment=1), Block(0, 0, 0)):
             with self.assertRaises(ProtocolError):
                 a.release([bad])
@@ -161,7 +165,7 @@ class Segment(Case):
     def test_sealed_before_it_leaves(self):
         a = self.make()
         (b,) = blocks(a.write(b"abc"))
-        a.publish({b})
+        a.publish(table_of(b))
         fd, size = self.announced[b.segment]
         for attempt in (
             lambda: os.ftruncate(fd, size - 4096),

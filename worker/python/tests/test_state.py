@@ -63,7 +63,7 @@ class Meaning(Case):
             ("return {}", SIGN, {}),
             ("return {'_x': 1, 'response': 2, 'y': 3}", {}, {"y": 3}),
             ("return {1: 'a', True: 'b', None: 'c'}", {}, {"1": "b", "null": "c"}),
-            ("state['f'] = print; state['c'] = int; state['g'] = (i for i in ()); state['m'] = millrace", {"a": 1}, {"a": 1}),
+            ("state['f'] = print; state['c'] = int; state['m'] = millrace", {"a": 1}, {"a": 1}),
             ("state['f'] = open(__file__)", {}, {"f": "[stream]"}),
             ("state['s'] = state.copy()", {"a": [1]}, {"a": [1], "s": {"a": [1]}}),
             ("state['b'] = state['a']; state['a'].append(2)", {"a": [1]}, {"a": [1, 2], "b": [1, 2]}),

@@ -1,0 +1,109 @@
+/**
+ * One execute under way: what it may read, what it has asked the supervisor
+ * for, and what it publishes.
+ * @module
+ */
+import { Calls } from './calls.js';
+import { StepError } from './errors.js';
+import { forwardTable, toTable } from './result.js';
+import { Scope } from './scope.js';
+
+/**
+ * @typedef {import('./calls.js').Host & {arena: import('./arena.js').Arena, segments: import('./segments.js').Segments,
+ *   dropKeys: Set<string>, capabilities: Set<string>}} Host
+ */
+
+export class Execution {
+  #host;
+  #isEncoding = false;
+  abort = new AbortController();
+  started = process.hrtime.bigint();
+  /** Whether the supervisor has got its done or fail. */
+  answered = false;
+  /** Bytes of the values encoded so far. */
+  encoded = 0;
+
+  /**
+   * @param {bigint} id
+   * @param {object} message the execute
+   * @param {Host} host
+   */
+  constructor(id, message, host) {
+    this.id = id;
+    this.message = message;
+    this.#host = host;
+    this.scope = new Scope(host.segments);
+    this.calls = new Calls(this, host);
+  }
+
+  /** @param {import('./frames.js').Table} table */
+  open(table) {
+    this.input = this.scope.open(table);
+    return this.input.state;
+  }
+
+  /** Throws unless the step still runs and the supervisor takes such messages. */
+  assertCan(capability, what) {
+    if (this.answered) throw new Error(`${what}: the step ${this.message.step} has ended`);
+    if (!this.#host.capabilities.has(capability)) throw new StepError('fail', 'RuntimeError', `${what}: the supervisor of this step does not offer ${capability}`);
+    if (this.#isEncoding) throw new Error(`${what}: not from inside toJSON or a getter of a value that is being encoded`);
+  }
+
+  /**
+   * Encodes a value and lists the blocks that the message with its table must
+   * publish. On failure nothing is left of it.
+   * @returns {{table: import('./frames.js').Table, blocks: import('./arena.js').Block[], view: unknown}}
+   */
+  publish(value) {
+    return this.#publish((parts) => toTable(value, parts));
+  }
+
+  /** The same for the input as it came, with new values for the keys of head. */
+  publishInput(head) {
+    return this.#publish((parts) => forwardTable(this.input.table, head, parts));
+  }
+
+  /** The table of a value, whose blocks are not published. */
+  encode(value) {
+    return this.#encode((parts) => toTable(value, parts));
+  }
+
+  #publish(make) {
+    const { table, view, encoded } = this.#encode(make);
+    this.encoded += encoded;
+    return { table, view, blocks: this.#host.arena.publish() };
+  }
+
+  #encode(make) {
+    const { arena, segments, dropKeys } = this.#host;
+    this.#isEncoding = true;
+    try {
+      return make({ input: this.input, arena, segments, dropKeys });
+    } catch (error) {
+      arena.abort();
+      throw error;
+    } finally {
+      this.#isEncoding = false;
+    }
+  }
+
+  /** Frees blocks of a message that could not be sent. */
+  unpublish(blocks) {
+    this.#host.arena.release(blocks);
+  }
+
+  /** Somebody wants it to stop. */
+  cancel(reason) {
+    this.abort.abort(new Error(reason || 'cancelled'));
+    this.calls.cancelAll(this.cancelled());
+  }
+
+  cancelled() {
+    return new StepError('cancel', 'CancelError', this.abort.signal.reason?.message ?? 'cancelled');
+  }
+
+  close() {
+    this.calls.close();
+    this.scope.closeAll();
+  }
+}
