@@ -59,7 +59,7 @@ class Each:
             e, lease = self._arrived.popleft()
             index = self._under_way.pop(e.id)
             try:
-                self._start_more()
+                self._start_more(holding=True)
                 result = self._flow.result(self._step, e, lease)
             except CallError as error:
                 if self._collect:
@@ -85,10 +85,11 @@ class Each:
         self._arrived.clear()
         self._flow.abandon(ids)
 
-    def _start_more(self):
+    def _start_more(self, holding=False):
+        """holding: a result is there, to be given."""
         while not self._exhausted and len(self._under_way) < self._concurrency:
             # Results are not to wait for a page that is not there yet.
-            if self._stream is not None and self._under_way and not self._stream.ready():
+            if self._stream is not None and (holding or self._under_way) and not self._stream.ready():
                 return
             argument = self._next_argument()
             if argument is None:
