@@ -205,6 +205,8 @@ class Producing(Case):
             view.release()
             if len(self.items) == self.stop_after:
                 self.b.end(self.s)
+            if self.stop_after and len(self.items) >= self.stop_after:
+                return
 
     def run_step(self, body, state=None):
         return self.s.run(self.code(self.s, body), {} if state is None else state)
@@ -251,7 +253,7 @@ class Producing(Case):
         self.stop_after = 25
         e = self.run_step("def f():\n    try:\n        for i in range(10**9): yield i\n    finally:\n        print('closed')\nreturn {'x': f()}")
         self.assertEqual(e.message.type, "done", e.message)
-        self.assertLess(len(self.items), 60)
+        self.assertLess(len(self.items), 30)  # a wake may have crossed the end
         self.assertEqual(self.ends, [])
         self.assertIn(("info", "job", "closed"), self.s.logs)
 
