@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -15,9 +14,7 @@ import (
 // branch is one path of a run through its graph. It holds its state.
 type branch struct {
 	run      *Run
-	loops    *loops                  // of the run, or of the call the branch belongs to
-	caller   *demand.Slot            // of the step whose call the branch is; nil: of none
-	stop     context.CancelCauseFunc // ends all branches
+	scope    *scope
 	state    ipc.Table
 	upstream string // the step the state comes from
 	lastEnd  uint64 // when that step's code ended, CLOCK_MONOTONIC in ns
@@ -26,130 +23,155 @@ type branch struct {
 	execution, from int
 }
 
+// stepEnd is how a step of a branch ended.
+type stepEnd struct {
+	verdicts []ipc.Verdict
+	forward  *stage     // where to go on in place of the edges; nil: along them
+	failed   *StepError // a failure that the scope survives, recorded in the state
+}
+
 // walk executes steps from the one given until the branch reaches a leaf or
-// ends the run. Where several edges are taken it goes along the first and
+// ends its scope. Where several edges are taken it goes along the first and
 // starts a branch for each other.
 func (b *branch) walk(ctx context.Context, at int) {
-	r := b.run
 	for {
-		st := r.program.stages[at]
-		verdicts, failed, err := b.step(ctx, st)
+		st := b.run.program.stages[at]
+		end, err := b.step(ctx, st)
 		if err != nil {
-			b.abort(r.stepError(st.step.ID, err))
+			b.abort(b.run.stepError(st.step.ID, err))
 			return
 		}
 		b.upstream = st.step.ID
-		targets, err := b.decide(ctx, st, verdicts)
+		targets, err := b.targets(ctx, st, end)
 		if err != nil {
-			b.abort(r.stepError(st.step.ID, err))
+			b.abort(b.run.stepError(st.step.ID, err))
 			return
 		}
 		if len(targets) == 0 {
-			r.leaf(st, b.state, b.execution, failed)
+			b.scope.leaf(st, b.state, b.execution, end.failed)
 			return
 		}
 		for _, to := range targets[1:] {
 			other := *b
-			if err := r.account.Retain(b.state); err != nil {
-				b.abort(r.stepError(st.step.ID, err))
+			if err := b.run.account.Retain(b.state); err != nil {
+				b.abort(b.run.stepError(st.step.ID, err))
 				return
 			}
-			r.branches.Go(func() { other.walk(ctx, to) })
+			b.scope.branches.Go(func() { other.walk(ctx, to) })
 		}
 		at = targets[0]
 	}
 }
 
-// abort gives the branch up and, unless the run is to keep going, all others.
+// targets returns the steps that the branch goes on to.
+func (b *branch) targets(ctx context.Context, st *stage, end stepEnd) ([]int, error) {
+	switch to := end.forward; {
+	case to != nil:
+		b.emit(Event{Type: EventEdge, Step: st.step.ID, To: to.step.ID, Taken: true})
+		return []int{to.step.Index}, b.scope.pass(st, to, "the forward")
+	case b.scope.until == ipc.UntilStep:
+		return nil, nil
+	}
+	return b.decide(ctx, st, end.verdicts)
+}
+
+// abort gives the branch up.
 func (b *branch) abort(err *StepError) {
 	b.run.account.Release(b.state)
-	// A branch that was stopped because another one ended the run has nothing
-	// to add.
-	if !errors.Is(err, errAborted) {
-		b.run.end(err)
+	b.scope.giveUp(err)
+}
+
+// emit tells an event of the branch.
+func (b *branch) emit(e Event) {
+	e.Depth, e.Caller = b.scope.depth, b.scope.execution
+	if e.Type != EventEdge {
+		e.Execution, e.From = b.execution, b.from
 	}
-	if !b.run.options.KeepGoing || err.Status == StatusCancel {
-		b.stop(errAborted)
-	}
+	b.run.emit(e)
 }
 
 // step executes one step with its retries, and replaces the branch's state by
-// the step's. A failure that the run survives is recorded in the state and
-// returned as failed; what ends the run is returned as err, the state as it
-// was.
-func (b *branch) step(ctx context.Context, st *stage) (verdicts []ipc.Verdict, failed *StepError, err error) {
+// the step's. A failure that the scope survives is recorded in the state; what
+// ends the scope is returned as err, the state as it was.
+func (b *branch) step(ctx context.Context, st *stage) (end stepEnd, err error) {
 	r := b.run
 	if st.spec == nil { // nothing to do: a trigger
 		if b.state.Kind == ipc.KindAbsent {
 			b.state.Kind = ipc.KindObject // as OpenFn: no state becomes {} on its way
 		}
-		return nil, nil, context.Cause(ctx)
+		return end, context.Cause(ctx)
 	}
 	input, added, err := r.assemble(st.step, b.state)
 	if err != nil {
-		return nil, nil, err
+		return end, err
 	}
 	defer r.account.Release(added)
-	b.from, b.execution = b.execution, int(r.executions.Add(1))
+	if b.from = b.execution; b.from == 0 {
+		b.from = b.scope.execution
+	}
+	b.execution = int(r.executions.Add(1))
 	report := StepReport{ID: st.step.ID, Status: StatusSuccess, InputBytes: input.Size()}
 	defer func() {
 		r.reports.add(report)
-		e := Event{Type: EventStepComplete, Step: st.step.ID, Attempt: report.Attempts, Execution: b.execution, From: b.from, Report: &report}
-		if failed != nil {
-			e.Err = failed
+		e := Event{Type: EventStepComplete, Step: st.step.ID, Attempt: report.Attempts, Report: &report}
+		if end.failed != nil {
+			e.Err = end.failed
 		} else if err != nil {
 			e.Err = err
 		}
 		if err == nil {
 			e.State = &State{run: r, table: b.state}
 		}
-		r.emit(e)
+		b.emit(e)
 	}()
 	for {
 		report.Attempts++
 		var result *pool.Result
-		result, err = b.attempt(ctx, st, input, &report)
+		result, end.forward, err = b.attempt(ctx, st, input, &report)
 		if err == nil {
-			b.accept(st, result, &report)
-			return result.Done.Verdicts, nil, nil
+			end.verdicts = result.Done.Verdicts
+			b.accept(result, &report)
+			return end, nil
 		}
 		step := r.stepError(st.step.ID, err)
 		report.Status, report.Error = step.Status, step.Name+": "+step.Message
 		if ctx.Err() != nil || step.Status == StatusCancel {
-			return nil, nil, step
+			return end, step
 		}
 		if report.Attempts <= st.step.Retry.Attempts {
 			delay := pause(st.step.Retry, report.Attempts)
-			r.emit(Event{Type: EventStepRetry, Step: st.step.ID, Attempt: report.Attempts, Execution: b.execution, From: b.from, Err: step, Delay: delay})
+			b.emit(Event{Type: EventStepRetry, Step: st.step.ID, Attempt: report.Attempts, Err: step, Delay: delay})
 			select {
 			case <-time.After(delay):
 				report.Status, report.Error = StatusSuccess, ""
 				continue
 			case <-ctx.Done():
-				return nil, nil, context.Cause(ctx)
+				return end, context.Cause(ctx)
 			}
 		}
 		if step.Status != StatusFail {
-			return nil, nil, step
+			return end, step
 		}
-		return nil, step, b.fail(step, input)
+		end.failed = step
+		return end, b.fail(step, input)
 	}
 }
 
-// attempt executes a step once, when there is room for it.
-func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report *StepReport) (*pool.Result, error) {
+// attempt executes a step once, when there is room for it. It returns the step
+// that it forwards to, if any.
+func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report *StepReport) (*pool.Result, *stage, error) {
 	r := b.run
-	slot, err := r.engine.demand.Enter(ctx, demand.Request{Run: r.demand, Stage: st.demand, Parent: b.caller})
+	slot, err := r.engine.demand.Enter(ctx, demand.Request{Run: r.demand, Stage: st.demand, Parent: b.scope.caller})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer slot.Leave()
 	x, err := r.engine.pool.Acquire(ctx, st.spec, r.ID, r.options.Tenant)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer r.engine.pool.Release(x)
-	r.emit(Event{Type: EventStepStart, Step: st.step.ID, Attempt: report.Attempts, Execution: b.execution, From: b.from})
+	b.emit(Event{Type: EventStepStart, Step: st.step.ID, Attempt: report.Attempts})
 	task := pool.Task{
 		Code: st.code, Input: input, Account: r.account,
 		Execute: ipc.Execute{
@@ -157,7 +179,7 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 			Timeout: st.step.Timeout, MemoryLimit: uint64(st.step.Memory), Budget: r.account.Remaining(),
 		},
 	}
-	if x.Evaluates() {
+	if x.Evaluates() && b.scope.until != ipc.UntilStep {
 		for _, e := range st.edges {
 			if e.condition != nil {
 				task.Execute.Conditions = append(task.Execute.Conditions, e.Condition)
@@ -166,19 +188,33 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 	}
 	if r.options.Observe != nil {
 		task.OnLog = func(m *ipc.Log) {
-			r.emit(Event{Type: EventLog, Step: st.step.ID, Attempt: report.Attempts, Execution: b.execution, From: b.from, Log: &LogLine{
+			b.emit(Event{Type: EventLog, Step: st.step.ID, Attempt: report.Attempts, Log: &LogLine{
 				Time: time.UnixMicro(int64(m.Time)), Level: m.Level, Source: m.Source, Message: m.Message, Structured: m.Structured,
 			}})
 		}
 	}
-	result, err := x.Execute(ctx, &task)
-	if err == nil {
-		slot.Published(result.Published())
+	if limit := st.step.Timeout; limit > 0 { // for its calls as well
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeoutCause(ctx, limit, &pool.TimeoutError{Step: st.step.ID, Limit: limit})
+		defer stop()
 	}
-	if err == nil && result.Received-result.Sent > uint64(worthLooking) {
+	s := b.newSession(ctx, st, slot, x)
+	defer s.end()
+	task.OnRequest = s.request
+	result, err := x.Execute(ctx, &task)
+	if err != nil {
+		return nil, nil, err
+	}
+	slot.Published(result.Published())
+	if result.Received-result.Sent > uint64(worthLooking) {
 		report.MemoryBytes = x.PeakBytes()
 	}
-	return result, err
+	forward, err := s.forwarded()
+	if err != nil {
+		r.account.Release(result.State)
+		return nil, nil, err
+	}
+	return result, forward, nil
 }
 
 // worthLooking is how long a step must run for its executor's memory to be
@@ -186,7 +222,7 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 const worthLooking = 5 * time.Millisecond
 
 // accept makes a step's result the branch's state.
-func (b *branch) accept(st *stage, result *pool.Result, report *StepReport) {
+func (b *branch) accept(result *pool.Result, report *StepReport) {
 	r := b.run
 	done := result.Done
 	// An executor's own stamps are believed only within what was seen here.
@@ -197,22 +233,27 @@ func (b *branch) accept(st *stage, result *pool.Result, report *StepReport) {
 		report.HandoverUS = float64(started-b.lastEnd) / 1e3
 	}
 	b.lastEnd = finished
-	state := result.State
-	if dropped := private(state, r.program.plan.Options.DropKeys); len(dropped) > 0 {
-		kept := state.Without(dropped...)
-		gone := ipc.Table{Kind: state.Kind}
-		for _, key := range dropped {
-			if row, ok := state.Get(key); ok {
-				gone.Rows = append(gone.Rows, row)
-			}
-		}
-		r.account.Release(gone)
-		state = kept
-	}
+	state := r.clean(result.State)
 	report.OutputBytes, report.ReusedBytes = state.Size(), result.Reused
 	report.DecodedBytes, report.EncodedBytes = done.Decoded, done.Encoded
 	r.account.Release(b.state)
 	b.state = state
+}
+
+// clean takes what never leaves a step out of a state that the caller holds.
+func (r *Run) clean(state ipc.Table) ipc.Table {
+	dropped := private(state, r.program.plan.Options.DropKeys)
+	if len(dropped) == 0 {
+		return state
+	}
+	gone := ipc.Table{Kind: state.Kind}
+	for _, key := range dropped {
+		if row, ok := state.Get(key); ok {
+			gone.Rows = append(gone.Rows, row)
+		}
+	}
+	r.account.Release(gone)
+	return state.Without(dropped...)
 }
 
 // private returns the keys of a state that never leave a step.

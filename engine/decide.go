@@ -34,13 +34,13 @@ func (b *branch) decide(ctx context.Context, st *stage, verdicts []ipc.Verdict) 
 				return nil, &EdgeConditionError{From: st.step.ID, To: e.To.ID, Condition: e.Condition, Err: err}
 			}
 		}
-		if taken && e.Loop {
-			if err := b.loops.take(r, e.Edge); err != nil {
-				return nil, err
-			}
-		}
-		r.emit(Event{Type: EventEdge, Step: st.step.ID, To: e.To.ID, Taken: taken})
+		b.emit(Event{Type: EventEdge, Step: st.step.ID, To: e.To.ID, Taken: taken})
 		if taken {
+			if e.Loop {
+				if err := b.scope.pass(st, r.program.stages[e.to], "the edge"); err != nil {
+					return nil, err
+				}
+			}
 			targets = append(targets, e.to)
 		}
 	}

@@ -81,6 +81,7 @@ func stepError(run, step string, err error) *StepError {
 		frame    *ipc.FrameSizeError
 		edge     *EdgeConditionError
 		runLimit *RunTimeoutError
+		expired  *CallTimeoutError
 	)
 	switch {
 	case errors.As(err, &own):
@@ -92,6 +93,8 @@ func stepError(run, step string, err error) *StepError {
 		}
 	case errors.As(err, &runLimit), errors.As(err, &timeout):
 		e.Status, e.Name = StatusKill, "TimeoutError"
+	case errors.As(err, &expired):
+		e.Status, e.Name = StatusFail, "TimeoutError"
 	case errors.As(err, &memory):
 		e.Status, e.Name = StatusKill, "OOMError"
 		e.Details = details(map[string]any{"used": memory.Used, "limit": memory.Limit})

@@ -27,8 +27,13 @@ type Event struct {
 	// Execution numbers the executions of steps in the run, from 1, and is set
 	// on the events of one, except edges. An execution that is retried has one
 	// EventStepStart for each attempt that started, and one EventStepComplete.
-	// From is the execution whose output it was given, 0 for the run's input.
+	// From is the execution whose output it was given, 0 for the run's input;
+	// for the first step of a call it is the caller's, which gave the argument.
 	Execution, From int
+	// Depth is how many steps wait for the call that this step is of, one
+	// below the other; 0 for steps that nobody called. Caller is the execution
+	// of the last of them.
+	Depth, Caller int
 	// State is set on the EventStepComplete of an execution after which the
 	// branch goes on: its output, or after a failure its input with the failure
 	// recorded. It is valid until Observe returns, unless Hold is called.

@@ -151,20 +151,20 @@ func (e *Engine) pack(p *plan.Plan, st *stage) error {
 		for _, v := range c.Env {
 			env[v.Name] = v.Value
 		}
-		st.spec = &pool.Spec{Name: "command", Argv: e.options.CommandExecutor, DropKeys: p.Options.DropKeys, Reuse: reuse(true)}
+		st.spec = &pool.Spec{Name: "command", Argv: e.options.CommandExecutor, DropKeys: p.Options.DropKeys, Reuse: reuse(true), PerTask: s.PerTask}
 		return st.setCode("command", map[string]any{
 			"argv": c.Argv, "env": env, "cwd": c.Dir, "state_fd": c.StateFD,
 			"stdin": commandStdin(c.Stdin), "stdout": commandStdout(c.Stdout),
 		})
 	case s.Worker != nil:
-		st.spec = &pool.Spec{Name: s.Worker.Argv[0], Argv: s.Worker.Argv, Dir: p.Dir, DropKeys: p.Options.DropKeys, Reuse: reuse(true)}
+		st.spec = &pool.Spec{Name: s.Worker.Argv[0], Argv: s.Worker.Argv, Dir: p.Dir, DropKeys: p.Options.DropKeys, Reuse: reuse(true), PerTask: s.PerTask}
 		return st.setCode("function", map[string]any{"function": s.Worker.Function})
 	case s.Python != nil:
 		argv := append(orElse(p.Options.Python, e.options.Python), e.options.PythonExecutor...)
-		st.spec = &pool.Spec{Name: "python", Argv: argv, Dir: p.Dir, DropKeys: p.Options.DropKeys, Reuse: reuse(false)}
+		st.spec = &pool.Spec{Name: "python", Argv: argv, Dir: p.Dir, DropKeys: p.Options.DropKeys, Reuse: reuse(false), PerTask: s.PerTask}
 		return st.setCode("python", map[string]any{"path": s.Python.Path, "function": s.Python.Function})
 	case s.Files != nil:
-		st.spec = &pool.Spec{Name: "source", Argv: e.options.SourceExecutor, DropKeys: p.Options.DropKeys, Reuse: reuse(true)}
+		st.spec = &pool.Spec{Name: "source", Argv: e.options.SourceExecutor, DropKeys: p.Options.DropKeys, Reuse: reuse(true), PerTask: s.PerTask}
 		return st.setCode("source", sourceSpec(s.Files))
 	case s.Expression != nil:
 		argv := orElse(p.Options.Node, e.options.Node)
@@ -175,7 +175,7 @@ func (e *Engine) pack(p *plan.Plan, st *stage) error {
 			argv = append(argv, "--max-old-space-size="+strconv.FormatInt(max(s.Memory>>20, 16), 10))
 		}
 		argv = append(argv, e.options.NodeExecutor...)
-		st.spec = &pool.Spec{Name: "node", Argv: argv, Dir: p.Dir, DropKeys: p.Options.DropKeys, Reuse: reuse(false)}
+		st.spec = &pool.Spec{Name: "node", Argv: argv, Dir: p.Dir, DropKeys: p.Options.DropKeys, Reuse: reuse(false), PerTask: s.PerTask}
 		return st.setCode("javascript", e.javascript(p, s))
 	}
 	return nil

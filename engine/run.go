@@ -52,18 +52,12 @@ type Run struct {
 	empty   func() (ipc.Row, error) // the value {}, held until the run is closed
 	demand  *demand.Run
 
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	detach   func() bool // from the engine's context
-	done     chan struct{}
-	branches sync.WaitGroup
-	observe  sync.Mutex
-
-	mu     sync.Mutex
-	leaves []Leaf
-	abort  *StepError // the first crash, kill, exception or cancel
-	failed *StepError // the first failure of a leaf
-	loops  loops
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	detach  func() bool // from the engine's context
+	done    chan struct{}
+	observe sync.Mutex
+	root    scope
 
 	executions  atomic.Int64 // of steps, begun so far
 	reports     reports
@@ -108,6 +102,7 @@ func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*
 		startedAt: time.Now(), startedMono: monotonic(),
 		controlBase: e.pool.ControlBytes(),
 	}
+	r.root = scope{run: r, until: ipc.UntilLeaf, keepGoing: options.KeepGoing}
 	r.store = document.Store{Ledger: e.ledger, Account: r.account}
 	r.empty = sync.OnceValues(func() (ipc.Row, error) { return r.store.WriteJSON([]byte("{}")) })
 	r.demand = e.demand.NewRun(pr.plan.Options.Concurrency)
@@ -132,19 +127,23 @@ func (r *Run) run(input Input) {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	r.root.stop = stop
 	r.emit(Event{Type: EventRunStart})
-	if err := r.start(ctx, input, stop); err != nil {
-		r.end(&StepError{Run: r.ID, Status: StatusException, Name: "InputError", Message: err.Error(), Err: err})
+	if err := r.start(ctx, input); err != nil {
+		r.root.end(&StepError{Run: r.ID, Status: StatusException, Name: "InputError", Message: err.Error(), Err: err})
 	}
-	r.branches.Wait()
+	r.root.branches.Wait()
 	r.duration = time.Since(r.startedAt)
 	r.detach()
 	r.cancel(nil)
-	_, err := r.outcome()
-	r.emit(Event{Type: EventRunComplete, Err: err})
+	e := Event{Type: EventRunComplete}
+	if _, err := r.root.outcome(); err != nil {
+		e.Err = err
+	}
+	r.emit(e)
 }
 
-func (r *Run) start(ctx context.Context, input Input, stop context.CancelCauseFunc) error {
+func (r *Run) start(ctx context.Context, input Input) error {
 	state, err := input(r.store)
 	if err != nil {
 		return err
@@ -160,43 +159,11 @@ func (r *Run) start(ctx context.Context, input Input, stop context.CancelCauseFu
 		}
 	}
 	for _, id := range starts {
-		b := branch{run: r, loops: &r.loops, stop: stop, state: state, lastEnd: r.startedMono}
+		b := branch{run: r, scope: &r.root, state: state, lastEnd: r.startedMono}
 		at := r.program.plan.Step(id).Index
-		r.branches.Go(func() { b.walk(ctx, at) })
+		r.root.branches.Go(func() { b.walk(ctx, at) })
 	}
 	return nil
-}
-
-// end enters what ends the run, if nothing has yet.
-func (r *Run) end(err *StepError) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.abort == nil {
-		r.abort = err
-	}
-}
-
-// leaf enters the end of a branch, and takes over its state.
-func (r *Run) leaf(st *stage, state ipc.Table, execution int, failed *StepError) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.leaves = append(r.leaves, Leaf{Step: st.step.ID, State: state, Execution: execution, order: st.step.Index})
-	if r.failed == nil {
-		r.failed = failed
-	}
-}
-
-// outcome returns how the run ended.
-func (r *Run) outcome() (Status, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.abort != nil:
-		return r.abort.Status, r.abort
-	case r.failed != nil:
-		return StatusFail, r.failed
-	}
-	return StatusSuccess, nil
 }
 
 func (r *Run) emit(e Event) {
@@ -217,12 +184,11 @@ func (r *Run) Wait(ctx context.Context) (*Result, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	res := &Result{run: r}
-	res.Status, res.Err = r.outcome()
-	r.mu.Lock()
-	res.Leaves = slices.Clone(r.leaves)
-	r.mu.Unlock()
-	slices.SortStableFunc(res.Leaves, func(a, b Leaf) int { return a.order - b.order })
+	res := &Result{run: r, Leaves: r.root.sorted()}
+	status, failure := r.root.outcome()
+	if res.Status = status; failure != nil {
+		res.Err = failure
+	}
 	return res, nil
 }
 
@@ -230,7 +196,7 @@ func (r *Run) Wait(ctx context.Context) (*Result, error) {
 func (r *Run) Stats() Stats {
 	_, peak, published := r.account.Bytes()
 	host := r.engine.pool.Stats()
-	status, _ := r.outcome()
+	status, _ := r.root.outcome()
 	r.reports.mu.Lock()
 	defer r.reports.mu.Unlock()
 	return Stats{

@@ -88,6 +88,7 @@ func (b *builder) options(o fileOptions, at path, workflowStart *node, workflow 
 	r.Python = b.program(o.Python, at.with("python"))
 	r.Reuse = boolean(o.Reuse)
 	r.MaxIterations, _ = o.MaxIterations.int()
+	r.MaxCallDepth, _ = o.MaxCallDepth.int()
 }
 
 // either returns the one of two names for the same setting that is given.

@@ -69,6 +69,7 @@ func (c *checker) check() {
 	c.edges()
 	c.starts()
 	p.Options.MaxIterations = orDefault(p.Options.MaxIterations, DefaultMaxIterations)
+	p.Options.MaxCallDepth = orDefault(p.Options.MaxCallDepth, DefaultMaxCallDepth)
 	markLoops(p)
 	c.endlessLoops()
 	c.unreachable()

@@ -106,6 +106,7 @@ func (c *checker) runOptions() {
 	c.atLeastZero(o.Memory, at.with("memory"))
 	c.atLeastZero(int64(o.Concurrency), at.with("concurrency"))
 	c.atLeastZero(int64(o.MaxIterations), at.with("max_iterations"))
+	c.atLeastZero(int64(o.MaxCallDepth), at.with("max_call_depth"))
 	switch o.Sanitize {
 	case "", "none", "remove", "obfuscate", "summarize":
 	default:

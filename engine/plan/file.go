@@ -51,6 +51,7 @@ type fileOptions struct {
 	Python        *node `key:"python"`
 	Reuse         *node `key:"reuse"`
 	MaxIterations *node `key:"max_iterations"`
+	MaxCallDepth  *node `key:"max_call_depth"`
 }
 
 type fileStep struct {

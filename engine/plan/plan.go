@@ -8,6 +8,9 @@ import (
 // DefaultMaxIterations ends a loop that a plan did not mean to have.
 const DefaultMaxIterations = 10_000
 
+// DefaultMaxCallDepth ends a recursion that a plan did not mean to have.
+const DefaultMaxCallDepth = 64
+
 // DefaultDropKeys are the keys removed from the state after every step when a
 // plan does not say otherwise. They are OpenFn's.
 var DefaultDropKeys = []string{"configuration", "response"}
@@ -93,9 +96,12 @@ type RunOptions struct {
 	Node, Python []string
 	// Reuse is the default of the steps' Reuse. Validate copies it.
 	Reuse *bool
-	// MaxIterations bounds how often one edge of a loop is taken in one run, or
-	// in one call. Validate makes 0 DefaultMaxIterations.
+	// MaxIterations bounds how often one edge of a loop is taken, or forwarded
+	// along, in one run or in one call. Validate makes 0 DefaultMaxIterations.
 	MaxIterations int
+	// MaxCallDepth bounds how many calls may wait one below the other. Validate
+	// makes 0 DefaultMaxCallDepth.
+	MaxCallDepth int
 }
 
 // Step is one stage of a workflow. At most one of Expression, Command, Worker,

@@ -33,6 +33,9 @@ type Spec struct {
 	Reuse bool
 	// DropKeys are the state's keys that the executor never passes on.
 	DropKeys []string
+	// PerTask ends an executor after its first task: its exit gives back all
+	// that the task took, and left behind.
+	PerTask bool
 }
 
 // Code is the code of a step, as a prepare message hands it over.
@@ -52,6 +55,12 @@ type Task struct {
 	// OnLog is called for each log line of the step, in order, and must not
 	// block for long.
 	OnLog func(*ipc.Log)
+	// OnRequest is called for what the step asks for while it runs (call,
+	// cancel of a call, forget, forward, stream, consume, wake, stream-end), one
+	// at a time and in order. It must not block, and answers with Executor.Send.
+	// An error is a breach of the protocol and ends the executor. Nil: all is
+	// refused.
+	OnRequest func(*ipc.Envelope) error
 }
 
 // Result is what came of a Task.
@@ -99,7 +108,8 @@ type Executor struct {
 	prepared map[uint64]bool // by the one that executes
 	outbound sync.Mutex      // keeps owed messages and the execute after them in order
 	owed     chan struct{}   // capacity 1: something is owed that should not wait
-	onLog    atomic.Pointer[logSink]
+	task     atomic.Pointer[sink]
+	wakes    notices         // to be sent by settle
 	runs     map[string]bool // runs served, for specs without reuse
 	idleFrom time.Time
 
@@ -107,9 +117,11 @@ type Executor struct {
 	lost    chan struct{}         // closed when the channel and process are gone
 }
 
-type logSink struct {
-	id uint64
-	f  func(*ipc.Log)
+// sink takes what an executor sends during a task.
+type sink struct {
+	id      uint64
+	log     func(*ipc.Log)
+	request func(*ipc.Envelope) error
 }
 
 // start spawns an executor and shakes hands.
@@ -190,7 +202,7 @@ func (p *Pool) start(ctx context.Context, spec *Spec, key string) (*Executor, er
 	return x, nil
 }
 
-var grants = []string{ipc.CapabilityRing, ipc.CapabilityConditions}
+var grants = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls, ipc.CapabilityStreams}
 
 // Hello returns what the executor said of itself.
 func (x *Executor) Hello() *ipc.Hello { return x.hello }
@@ -222,23 +234,25 @@ func (x *Executor) handle(e *ipc.Envelope) error {
 	case *ipc.Detach:
 		return x.owner.Detach(m.Segments)
 	case *ipc.Log:
-		if sink := x.onLog.Load(); sink != nil && sink.id == e.ID {
-			sink.f(m)
+		if task := x.task.Load(); task != nil && task.id == e.ID && task.log != nil {
+			task.log(m)
 		}
 		return nil
 	case *ipc.Ping:
 		return x.peer.Send(&ipc.Envelope{ID: e.ID, Message: new(ipc.Pong)})
+	case *ipc.Call, *ipc.Cancel, *ipc.Forget, *ipc.Forward, *ipc.Stream, *ipc.Consume, *ipc.Wake, *ipc.StreamEnd:
+		return x.request(e)
 	}
 	return fmt.Errorf("an executor may not send %s", e.Message.Type())
 }
 
 func (x *Executor) output(level slog.Level, source, line string) {
-	if sink := x.onLog.Load(); sink != nil {
+	if task := x.task.Load(); task != nil && task.log != nil {
 		name := "info"
 		if level > slog.LevelInfo {
 			name = "warn"
 		}
-		sink.f(&ipc.Log{Time: uint64(time.Now().UnixMicro()), Level: name, Source: source, Message: line})
+		task.log(&ipc.Log{Time: uint64(time.Now().UnixMicro()), Level: name, Source: source, Message: line})
 		return
 	}
 	x.log.Log(context.Background(), level, line, "source", source)
@@ -259,6 +273,9 @@ func (x *Executor) settle() {
 		case <-x.owed:
 			x.outbound.Lock()
 			err := x.sendOwed()
+			if err == nil {
+				err = x.sendNotices()
+			}
 			x.outbound.Unlock()
 			if err != nil {
 				x.fail(err)
@@ -321,7 +338,7 @@ const heapExhausted = "JavaScript heap out of memory"
 
 func (x *Executor) execute(ctx context.Context, t *Task) (*Result, error) {
 	defer x.pool.watch.add(x, t)()
-	defer x.onLog.Store(nil)
+	defer x.task.Store(nil)
 
 	request, sent, err := x.send(t)
 	if err != nil {
@@ -366,10 +383,8 @@ func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
 	if err := x.sendOwed(); err != nil {
 		return nil, 0, err
 	}
-	for _, s := range x.owner.Missing(t.Input) {
-		if err := x.peer.Send(&ipc.Envelope{Message: &ipc.Attach{Segment: s.ID(), Size: uint64(s.Size())}, File: s.File()}); err != nil {
-			return nil, 0, err
-		}
+	if err := x.attach(t.Input); err != nil {
+		return nil, 0, err
 	}
 	if err := x.prepareLocked(&t.Code); err != nil {
 		return nil, 0, err
@@ -379,9 +394,7 @@ func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
 	execute.Code = t.Code.ID
 	sent := monotonic()
 	r, err := x.peer.Start(&ipc.Envelope{Message: &execute, State: t.Input}, func(id uint64) {
-		if t.OnLog != nil {
-			x.onLog.Store(&logSink{id: id, f: t.OnLog})
-		}
+		x.task.Store(&sink{id: id, log: t.OnLog, request: t.OnRequest})
 	})
 	return r, sent, err
 }

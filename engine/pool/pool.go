@@ -94,7 +94,10 @@ func New(options Options) *Pool {
 
 func (s *Spec) key() string {
 	reuse := "0"
-	if s.Reuse {
+	switch {
+	case s.PerTask:
+		reuse = "task"
+	case s.Reuse:
 		reuse = "1"
 	}
 	return strings.Join(slices.Concat([]string{reuse, s.Dir}, s.DropKeys, []string{"\x01"}, s.Env, []string{"\x01"}, s.Argv), "\x00")
@@ -201,7 +204,7 @@ func (p *Pool) add(ctx context.Context, spec *Spec, key string) (*Executor, erro
 // Release gives an executor back after its task.
 func (p *Pool) Release(x *Executor) {
 	p.mu.Lock()
-	ok := !p.closed && x.alive()
+	ok := !p.closed && x.alive() && (!x.spec.PerTask || len(x.runs) == 0)
 	if ok {
 		x.idleFrom = time.Now()
 		k := idleKey(x.key, x.tenant)

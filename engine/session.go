@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/millrace/millrace/engine/demand"
+	"github.com/millrace/millrace/engine/ledger"
+	"github.com/millrace/millrace/engine/pool"
+	"github.com/millrace/millrace/ipc"
+)
+
+// maxCalls is how many calls one step may have under way.
+const maxCalls = 4096
+
+// session is one attempt of a step, as far as the step asks for things while it
+// runs: calls, where to go on, streams. All that it holds for the step is given
+// back at its end.
+type session struct {
+	branch *branch
+	run    *Run
+	stage  *stage
+	slot   *demand.Slot
+	x      *pool.Executor
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	work   sync.WaitGroup // calls under way
+
+	mu       sync.Mutex
+	calls    map[uint64]*call // that were not forgotten
+	underWay int
+	forward  string
+	ended    bool
+}
+
+func (b *branch) newSession(ctx context.Context, st *stage, slot *demand.Slot, x *pool.Executor) *session {
+	s := &session{branch: b, run: b.run, stage: st, slot: slot, x: x}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	return s
+}
+
+// errStepEnded is the cause with which the calls of a step that is over are
+// stopped.
+var errStepEnded = errors.Join(ErrCancelled, errors.New("the step that called has ended"))
+
+// end ends what the step has under way, waits for that, and gives back what was
+// held for it. Each call is answered before.
+func (s *session) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.cancel(errStepEnded)
+	s.work.Wait()
+	for _, c := range s.calls {
+		c.release(s.run.account)
+	}
+}
+
+// request handles one message of the step. An error is a breach.
+func (s *session) request(e *ipc.Envelope) error {
+	switch m := e.Message.(type) {
+	case *ipc.Call:
+		return s.call(e.ID, m, e.State)
+	case *ipc.Cancel:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if c := s.calls[e.ID]; c != nil {
+			c.cancel(errCallCancelled)
+		}
+		return nil
+	case *ipc.Forget:
+		s.forget(m.Calls)
+		return nil
+	case *ipc.Forward:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.forward = m.Step
+		return nil
+	}
+	return fmt.Errorf("a step may not send %s", e.Message.Type())
+}
+
+// forwarded returns the step that a step which ended well goes on to, or nil.
+func (s *session) forwarded() (*stage, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.forward == "" {
+		return nil, nil
+	}
+	step := s.run.program.plan.Step(s.forward)
+	if step == nil {
+		return nil, s.unknown("ForwardError", "forwards to", s.forward)
+	}
+	return s.run.program.stages[step.Index], nil
+}
+
+func (s *session) unknown(name, does, step string) *StepError {
+	return &StepError{Run: s.run.ID, Step: s.stage.step.ID, Status: StatusFail, Name: name,
+		Message: fmt.Sprintf("step %q %s %q, but the workflow has no such step", s.stage.step.ID, does, step)}
+}
+
+// refuse answers a request with a failure.
+func (s *session) refuse(id uint64, err error) {
+	e := s.run.stepError(s.stage.step.ID, err)
+	m := &ipc.Fail{Severity: ipc.Severity(e.Status), Name: e.Name, Message: e.Message, Details: string(e.Details)}
+	// A channel that is broken ends the step.
+	_ = s.x.Send(&ipc.Envelope{ID: id, Message: m})
+}
+
+// refuseSoon is refuse for where messages are handled, which must not wait for
+// the executor to read.
+func (s *session) refuseSoon(id uint64, err error) {
+	s.spawn(func() { s.refuse(id, err) })
+}
+
+// spawn runs f, for end to wait for. It reports whether the step is at work.
+func (s *session) spawn(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return false
+	}
+	s.work.Go(f)
+	return true
+}
+
+// breach tells what a request broke from what its step is to hear.
+func breach(err error) bool {
+	var budget *ledger.BudgetError
+	return !errors.As(err, &budget)
+}
