@@ -154,7 +154,7 @@ func TestParseEverything(t *testing.T) {
 	}
 	want := RunOptions{End: []string{"out"}, Timeout: 90 * time.Minute, StepTimeout: 90 * time.Second, Memory: 1 << 30,
 		Concurrency: 8, Sanitize: "remove", DropKeys: []string{}, Node: []string{"node", "--no-warnings"},
-		Python: []string{"python3", "-I"}, Reuse: &yes, MaxIterations: 10}
+		Python: []string{"python3", "-I"}, Reuse: &yes, MaxIterations: 10, MaxCallDepth: DefaultMaxCallDepth}
 	if diff := cmp.Diff(want, p.Options); diff != "" {
 		t.Errorf("options (-want +got):\n%s", diff)
 	}

@@ -202,7 +202,7 @@ func (p *Pool) start(ctx context.Context, spec *Spec, key string) (*Executor, er
 	return x, nil
 }
 
-var grants = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls, ipc.CapabilityStreams}
+var grants = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls}
 
 // Hello returns what the executor said of itself.
 func (x *Executor) Hello() *ipc.Hello { return x.hello }
