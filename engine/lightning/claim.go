@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -165,12 +166,12 @@ func (l *workloop) ask(queue *phoenix.Channel) ([]claimedRun, error) {
 	if err := json.Unmarshal(reply.Response, &answer); err != nil {
 		return nil, fmt.Errorf("the answer to a claim cannot be read: %w", err)
 	}
-	for _, run := range answer.Runs {
+	return slices.DeleteFunc(answer.Runs, func(run claimedRun) bool {
 		if run.ID == "" {
-			return nil, errors.New("the answer to a claim has a run without an id")
+			l.worker.log.Error("the answer to a claim has a run without an id")
 		}
-	}
-	return answer.Runs, nil
+		return run.ID == ""
+	}), nil
 }
 
 // over makes the room of a run that has ended free again.

@@ -192,8 +192,7 @@ func (s *session) input(store document.Store) (ipc.Table, error) {
 	var err error
 	if id := s.c.dataclipID; id != "" {
 		if state, err = fetchDataclip(s.ctx, s.channel, id, s.push(false), store); err != nil {
-			err = fmt.Errorf("Failed to load dataclip %s: %w", id, err) //nolint:staticcheck // OpenFn's words
-			failed := reason(engine.StatusException, "DataClipError", s.scrub.text(err.Error()))
+			failed := reason(engine.StatusException, "DataClipError", s.scrub.text(fmt.Sprintf("Failed to load dataclip %s: %v", id, err)))
 			s.failed = &failed
 		}
 	}
