@@ -63,7 +63,7 @@ func newTable(path string, f *os.File, r io.Reader, options *CSV) (*table, error
 	t.in.FieldsPerRecord = len(columns)
 	seen := make(map[string]bool, len(columns))
 	for i, name := range columns {
-		if name = strings.TrimSpace(name); name == "" {
+		if name = strings.TrimSpace(strings.ToValidUTF8(name, "\uFFFD")); name == "" {
 			name = fmt.Sprintf("column%d", i+1)
 		}
 		if seen[name] {
