@@ -6,7 +6,7 @@ EXAMPLES  := $(BIN)/delays $(BIN)/arrow-delays
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 
 .DEFAULT_GOAL := help
-.PHONY: help build examples deps demo test test-short check fmt lint fuzz soak differential data bench bench-quick bench-openfn install clean
+.PHONY: help build examples deps demo test test-short check fmt lint fuzz soak differential data bench bench-quick bench-openfn bench-flow install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench-quick: build ## the same in under two minutes
 
 bench-openfn: deps ## measure OpenFn workflows against @openfn/runtime and its worker's hops
 	$(GO) run ./bench/openfn
+
+bench-flow: data ## measure calls, pages and shard builders under limits
+	$(GO) run ./bench/flow -data $(DATA)
 
 install: ## install the millrace command into GOBIN
 	$(GO) install -trimpath -ldflags "-X main.version=$(VERSION)" ./cmd/millrace
