@@ -10,6 +10,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { BudgetError } from './arena.js';
+import { BlockWriter } from './blockwriter.js';
 import { RopeWriter } from './ropewriter.js';
 import { MAX_SPANS, PIECE, Sink } from './sink.js';
 import { originOf, whileEncoding, put } from './lazy.js';
@@ -73,6 +74,20 @@ export class Encoder {
   #sink(origin) {
     const original = origin?.form === 'lazy' && !origin.rope && origin.row.spans.length <= MAX_SPANS ? origin.row.spans : null;
     return new Sink({ arena: this.#arena, segments: this.#segments, original });
+  }
+
+  /** The spans of a value that is encoded already: its bytes are copied. */
+  raw({ bytes, encoding }) {
+    const writer = new BlockWriter(this.#arena);
+    try {
+      writer.bytes(bytes);
+      this.encoded += writer.length;
+      const spans = writer.commit().map((block) => ({ ...block, encoding, flags: 0 }));
+      return spans.length > 0 ? spans : [{ segment: 0n, offset: 0n, length: 0n, encoding, flags: 0 }];
+    } catch (error) {
+      writer.abort();
+      throw error;
+    }
   }
 
   /** Where the bytes of a value that was not changed are. */

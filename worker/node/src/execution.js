@@ -7,15 +7,18 @@ import { Calls } from './calls.js';
 import { StepError } from './errors.js';
 import { forwardTable, toTable } from './result.js';
 import { Scope } from './scope.js';
+import { Stream } from './stream.js';
 
 /**
  * @typedef {import('./calls.js').Host & {arena: import('./arena.js').Arena, segments: import('./segments.js').Segments,
- *   dropKeys: Set<string>, capabilities: Set<string>}} Host
+ *   dropKeys: Set<string>, capabilities: Set<string>,
+ *   listen: (stream: bigint, hear: (message: object) => void) => void, unlisten: (stream: bigint) => void}} Host
  */
 
 export class Execution {
   #host;
   #isEncoding = false;
+  #enders = [];
   abort = new AbortController();
   started = process.hrtime.bigint();
   /** Whether the supervisor has got its done or fail. */
@@ -32,7 +35,9 @@ export class Execution {
     this.id = id;
     this.message = message;
     this.#host = host;
-    this.scope = new Scope(host.segments);
+    /** @type {Set<Stream>} streams that are being read */
+    this.reading = new Set();
+    this.scope = new Scope(host.segments, (origin) => new Stream(origin, this, host));
     this.calls = new Calls(this, host);
   }
 
@@ -95,7 +100,19 @@ export class Execution {
   /** Somebody wants it to stop. */
   cancel(reason) {
     this.abort.abort(new Error(reason || 'cancelled'));
-    this.calls.cancelAll(this.cancelled());
+    const error = this.cancelled();
+    this.calls.cancelAll(error);
+    for (const end of this.#enders) end(error);
+  }
+
+  /** Calls end with the error when the step is cancelled. */
+  onCancel(end) {
+    this.#enders.push(end);
+  }
+
+  /** No more is wanted of the streams that are still being read. */
+  endStreams() {
+    for (const stream of [...this.reading]) stream.finish();
   }
 
   cancelled() {
@@ -104,6 +121,7 @@ export class Execution {
 
   close() {
     this.calls.close();
+    for (const stream of [...this.reading]) stream.drop();
     this.scope.closeAll();
   }
 }

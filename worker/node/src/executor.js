@@ -8,8 +8,9 @@ import { Channel } from './channel.js';
 import { evaluate } from './conditions.js';
 import { argumentsText, makeConsole } from './console.js';
 import { StepError, classify, describe, jsonSafe } from './errors.js';
-import { MAX_FRAME_SIZE, FrameSizeError, Kind } from './frames.js';
+import { Encoding, FrameSizeError, Kind, MAX_FRAME_SIZE, NO_TABLE, STREAM_FLAG } from './frames.js';
 import { Execution } from './execution.js';
+import { Feed, streamKey } from './feed.js';
 import { flowOf } from './flow.js';
 import { forwardOf } from './forward.js';
 import { close, exitNow } from './libc.js';
@@ -19,7 +20,7 @@ import { installStructuredClone } from './clone.js';
 const VERSION = 1;
 const FD_VARIABLE = 'MILLRACE_CONTROL_FD';
 const { version: RELEASE } = createRequire(import.meta.url)('../package.json');
-const CAPABILITIES = ['conditions', 'calls'];
+const CAPABILITIES = ['conditions', 'calls', 'streams'];
 /** How long a cancelled function may take to end by itself, in ms. */
 const CANCEL_GRACE = 200;
 
@@ -77,6 +78,8 @@ class Executor {
   #lastRequest = 0n;
   /** @type {Map<bigint, ((envelope: import('./frames.js').Envelope, file: number) => void) | null>} own requests that are not answered yet; null: nobody waits */
   #requests = new Map();
+  /** @type {Map<bigint, (message: object) => void>} streams of which this process has an end */
+  #streams = new Map();
   #jobConsole = makeConsole((level, message) => this.#log(level, 'job', message));
   #stopping = false;
   #exiting = false;
@@ -158,6 +161,11 @@ class Executor {
         return this.#channel.send({ id, message: { type: 'pong' } });
       case 'pong':
         return undefined;
+      case 'wake':
+      case 'stream-end':
+        // One that has ended here may still be told of.
+        return this.#streams.get(message.stream)?.(message);
+      case 'stream-ring':
       case 'result':
       case 'fail':
         return this.#answer({ id, message, table }, file);
@@ -206,6 +214,8 @@ class Executor {
       capabilities: new Set(message.capabilities),
       send: (id, message) => this.#channel.send({ id, message }),
       request: (message, table, onAnswer) => this.#request(message, table, onAnswer),
+      listen: (stream, hear) => this.#streams.set(stream, hear),
+      unlisten: (stream) => this.#streams.delete(stream),
       abandon: (id) => this.#requests.set(id, null),
     };
     setImmediate(() => this.#rehearse());
@@ -277,7 +287,10 @@ class Executor {
       if (current.abort.signal.aborted) throw current.cancelled();
       current.started = process.hrtime.bigint();
       const result = await run(state, { ctx, flow }, log);
-      if (!current.answered) this.#done(current, result, process.hrtime.bigint());
+      const key = this.#host.capabilities.has('streams') ? streamKey(result, this.#host.dropKeys) : undefined;
+      if (current.answered) return;
+      if (key !== undefined) await this.#feed(current, key, result);
+      else this.#done(current, result, process.hrtime.bigint());
     } catch (error) {
       this.#fail(this.#classified(error, current), current);
     } finally {
@@ -285,6 +298,19 @@ class Executor {
       this.#current = null;
       this.#stopIfIdle();
     }
+  }
+
+  /** Hands a state with a stream over, and feeds it. */
+  async #feed(current, key, result) {
+    const { message } = current;
+    const { [key]: source, ...others } = Object.getOwnPropertyDescriptors(result);
+    const feed = new Feed(this.#host, key, source.value);
+    current.onCancel((error) => feed.fail(error));
+    const state = current.publish(Object.defineProperties({}, others));
+    const shown = { key, spans: [{ segment: 0n, offset: 0n, length: 0n, encoding: Encoding.JSON, flags: STREAM_FLAG }] };
+    const verdicts = evaluate(message.conditions, message.step, { view: state.view, table: { kind: Kind.OBJECT, rows: [...state.table.rows, shown] } }, this.#segments);
+    await feed.run(state);
+    if (!current.answered) this.#answerDone(current, { table: NO_TABLE, blocks: [], verdicts }, process.hrtime.bigint());
   }
 
   #classified(error, current) {
@@ -302,14 +328,19 @@ class Executor {
       // A step that chooses where its state goes does not ask its edges.
       const verdicts = order ? message.conditions.map(() => ({ taken: false, error: '' })) : evaluate(message.conditions, message.step, { table, view }, this.#segments);
       if (order) this.#channel.send({ id: current.id, message: { type: 'forward', step: order.step } });
-      const { started, id, encoded, scope } = current;
-      this.#channel.send({ id, table, message: { type: 'done', started, finished, blocks, decoded: BigInt(scope.decoded), encoded: BigInt(encoded), verdicts } });
-      current.answered = true;
+      this.#answerDone(current, { table, blocks, verdicts }, finished);
     } catch (error) {
       current.unpublish(blocks);
       if (error instanceof FrameSizeError) throw new StepError('kill', 'StateTooLargeError', error.message, { size: error.size, limit: error.limit });
       throw error;
     }
+  }
+
+  #answerDone(current, { table, blocks, verdicts }, finished) {
+    const { started, id, encoded, scope } = current;
+    current.endStreams();
+    this.#channel.send({ id, table, message: { type: 'done', started, finished, blocks, decoded: BigInt(scope.decoded), encoded: BigInt(encoded), verdicts } });
+    current.answered = true;
   }
 
   /** Answers the request under way, once. */

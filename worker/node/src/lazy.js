@@ -59,6 +59,7 @@ const texts = new Set();
  * @returns {Origin | undefined}
  */
 export function originOf(value) {
+  if (value === null || typeof value !== 'object') return undefined;
   const origin = origins.get(value);
   return origin?.input.isOpen ? origin : undefined;
 }

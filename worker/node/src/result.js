@@ -8,7 +8,7 @@ import { Kind, NO_TABLE } from './frames.js';
 import { Encoder } from './encode.js';
 import { StepError } from './errors.js';
 import { originOf, originOfText, untouched } from './lazy.js';
-import { hasJSONForm, isBoxed, isStream, STREAM_TEXT } from './values.js';
+import { Encoded, hasJSONForm, isBoxed, isItemSource, isStream, STREAM_TEXT } from './values.js';
 
 /**
  * @param {unknown} result
@@ -46,6 +46,12 @@ export function toTable(result, { input, arena, segments, dropKeys }) {
  * @param {object} parts see toTable
  */
 export function forwardTable(input, head, parts) {
+  for (const { key, value, form } of parts.input.byKey.values()) {
+    if (form !== 'stream' || Object.hasOwn(head, key)) continue;
+    // What has been read of it cannot go on.
+    if (value.isUsed) head = { ...head, [key]: STREAM_TEXT };
+    else value.pass();
+  }
   const set = toTable(head, parts);
   if (input.kind !== Kind.OBJECT) {
     if (input.kind === Kind.VALUE && Object.keys(head).length === 0) return { ...set, table: input };
@@ -80,15 +86,24 @@ function rowOf(encoder, input, state, key, view) {
   }
   let value = state[key];
   const enter = (v) => Object.defineProperty(view, key, { value: v, enumerable: true, configurable: true, writable: true });
+  const from = originOf(value);
+  // Asking a stand-in what it is an instance of would decode it.
+  if (!from && value instanceof Encoded) return encoder.raw(value);
+  if (from?.form === 'stream') {
+    enter(STREAM_TEXT);
+    if (value.isUsed) return encoder.encode(key, STREAM_TEXT);
+    value.pass();
+    return from.row.spans;
+  }
   switch (typeof value) {
     case 'undefined':
     case 'function':
     case 'symbol':
       return null;
     case 'object':
-      if (value === null || originOf(value)) break;
+      if (value === null || from) break;
       if (typeof value.toJSON === 'function') break;
-      if (isStream(value)) value = STREAM_TEXT;
+      if (isStream(value) || isItemSource(value)) value = STREAM_TEXT;
       else if (!hasJSONForm(value)) return null;
   }
   enter(value);

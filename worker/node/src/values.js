@@ -19,6 +19,29 @@ export function isStream(value) {
   return typeof value.pipe === 'function' || typeof value.pipeTo === 'function' || typeof value.getWriter === 'function';
 }
 
+/**
+ * An object that produces items: an async iterable, an iterator such as a
+ * generator's, or a Node.js stream of objects. One of bytes is none, nor are
+ * the language's own collections.
+ */
+export function isItemSource(value) {
+  if (Array.isArray(value)) return false;
+  if (typeof value[Symbol.asyncIterator] === 'function') return value.readableObjectMode === true || !isStream(value);
+  return typeof value[Symbol.iterator] === 'function' && typeof value.next === 'function';
+}
+
+/** A value whose bytes in a row are there already. */
+export class Encoded {
+  /**
+   * @param {Uint8Array} bytes
+   * @param {number} [encoding] JSON text if it is not said
+   */
+  constructor(bytes, encoding = 1) {
+    this.bytes = bytes;
+    this.encoding = encoding;
+  }
+}
+
 const BOXED = new Set(['[object Number]', '[object String]', '[object Boolean]', '[object BigInt]']);
 
 /** A number, text or boolean in an object: JSON.stringify takes it for what it boxes. */

@@ -30,6 +30,8 @@ export class Supervisor {
   cancelled = [];
   forgotten = [];
   forwards = [];
+  /** Gets stream, consume, wake and stream-end: (message, id, table). */
+  onStream = () => {};
   #waiting = new Map();
   #nextId = 0n;
   #nextCode = 0n;
@@ -91,6 +93,11 @@ export class Supervisor {
         this.calls.push(id);
         this.events.push(message);
         return void this.#answerCall({ id, ...message, table });
+      case 'stream':
+      case 'consume':
+      case 'wake':
+      case 'stream-end':
+        return void this.onStream(message, id, table);
       case 'cancel':
         return void this.cancelled.push(id);
       case 'forget':
@@ -157,7 +164,7 @@ export class Supervisor {
   read(table) {
     if (table.kind === Kind.ABSENT) return undefined;
     if (table.kind === Kind.VALUE) return JSON.parse(this.text(table.rows[0]));
-    const rows = table.rows.filter((row) => row.spans[0].encoding === Encoding.JSON);
+    const rows = table.rows.filter((row) => row.spans[0].encoding === Encoding.JSON && row.spans[0].flags === 0);
     return JSON.parse(`{${rows.map((row) => `${JSON.stringify(row.key)}:${this.text(row)}`).join(',')}}`);
   }
 
