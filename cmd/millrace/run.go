@@ -39,6 +39,7 @@ type runFlags struct {
 	adaptorRepo  string
 	noInstall    bool
 	credentials  string
+	uplink       string
 }
 
 func runCommand() *cobra.Command {
@@ -82,6 +83,7 @@ Progress goes to standard error: a line for each step. The final state goes to
 	flags.StringVar(&f.python, "python", "python3", "Python binary for Python steps, where the workflow names none")
 	flags.StringVar(&f.adaptorRepo, "adaptor-repo", defaultAdaptorRepo(), "folder in which OpenFn adaptors are installed")
 	flags.StringVar(&f.credentials, "credentials", "", "JSON file of configurations by credential id, for steps that name one")
+	flags.StringVar(&f.uplink, "uplink", "", "send events and states to unix:PATH or tcp:HOST:PORT as frames, or to ndjson:PATH or - as lines of JSON")
 	flags.BoolVar(&f.noInstall, "no-install", false, "do not install adaptors that are missing")
 	return cmd
 }
@@ -97,6 +99,9 @@ func (f *runFlags) run(ctx context.Context, workflow string) error {
 	}
 	if f.logFormat != "text" && f.logFormat != "json" {
 		return usageError(fmt.Errorf("--log-format is text or json, not %q", f.logFormat))
+	}
+	if toStdout(f.uplink) && f.output == "-" {
+		return usageError(errors.New("the uplink and the final state cannot both go to standard output"))
 	}
 	p, err := f.plan(workflow)
 	if err != nil {
@@ -147,7 +152,14 @@ func (f *runFlags) follow(ctx context.Context, eng *engine.Engine, p *plan.Plan,
 	if err != nil {
 		return usageError(err)
 	}
-	run, err := eng.Submit(ctx, p, input, engine.RunOptions{Start: f.start, KeepGoing: f.keepGoing, Observe: show.event, Credential: credential})
+	up, err := openUplink(f.uplink)
+	if err != nil {
+		return outputError(err)
+	}
+	defer up.close()
+	run, err := eng.Submit(ctx, p, input, engine.RunOptions{
+		Start: f.start, KeepGoing: f.keepGoing, Observe: up.observing(show.event, show.warn), Credential: credential,
+	})
 	if err != nil {
 		return usageError(err)
 	}
@@ -159,16 +171,17 @@ func (f *runFlags) follow(ctx context.Context, eng *engine.Engine, p *plan.Plan,
 		return &exitError{code: exitFailed, err: err}
 	}
 	var size countingWriter
-	var writeErr error
+	writeErr := up.complete(run.ID, result)
 	// The state of a run that was cut short is nobody's result.
 	if out != nil && (result.Status == engine.StatusSuccess || result.Status == engine.StatusFail) {
-		writeErr = out.write(func(w io.Writer) error {
+		err := out.write(func(w io.Writer) error {
 			size.to = w
 			if f.key != "" {
 				return result.WriteKey(&size, f.key)
 			}
 			return result.WriteDocument(&size)
 		})
+		writeErr = errors.Join(writeErr, err)
 	}
 	stats := run.Stats()
 	if f.stats != "" {
@@ -284,7 +297,7 @@ func (f *runFlags) plan(workflow string) (*plan.Plan, error) {
 }
 
 func (f *runFlags) outputPath() string {
-	if f.output == "" && !term.IsTerminal(int(os.Stdout.Fd())) {
+	if f.output == "" && !toStdout(f.uplink) && !term.IsTerminal(int(os.Stdout.Fd())) {
 		return "-"
 	}
 	return f.output
