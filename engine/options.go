@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/millrace/millrace/engine/pool"
 )
 
 // Options configure an Engine. Zero values mean the defaults named.
@@ -40,7 +42,8 @@ type Options struct {
 	AdaptorRepo string
 
 	// StartTimeout, GracePeriod, IdleTimeout, RetainBytes, PrefaultBytes: see
-	// pool.Options.
+	// pool.Options. With a limit on Memory, RetainBytes is by default so small
+	// that what all executors at work keep is a quarter of it at most.
 	StartTimeout, GracePeriod, IdleTimeout time.Duration
 	RetainBytes, PrefaultBytes             uint64
 	// ConditionTimeout is how long one edge condition may take. Default 1 s.
@@ -54,12 +57,19 @@ const CommandExecutorArgument = "command-executor"
 // SourceExecutorArgument is the sub-command that makes it one of sources.
 const SourceExecutorArgument = "source-executor"
 
+// minRetain is the least that executors keep of freed memory by default: an
+// arena's segment.
+const minRetain = 1 << 20
+
 func (o *Options) setDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.MaxExecutors <= 0 {
 		o.MaxExecutors = max(4, 2*runtime.GOMAXPROCS(0))
+	}
+	if o.RetainBytes == 0 && o.Memory > 0 {
+		o.RetainBytes = max(min(pool.DefaultRetainBytes, o.Memory/uint64(4*o.MaxExecutors)), minRetain)
 	}
 	if o.ConditionTimeout <= 0 {
 		o.ConditionTimeout = time.Second

@@ -57,10 +57,12 @@ func (b *bench) builders() error {
 		}
 		most := max(s.Peak, s.PeakHeld)
 		b.report.row("at once: "+s.Step, fmt.Sprint(most), "", fmt.Sprintf("≤ %d", s.Limit), most <= s.Limit)
-		share := s.Saturated.Seconds() / s.Busy.Seconds()
-		b.report.row("  limit reached, of the time with work", fmt.Sprintf("%.1f %%", 100*share), "", "≥ 90 %", share >= 0.9)
+		busy := s.Busy.Seconds()
+		share := (s.Saturated + s.Short).Seconds() / busy
+		note := fmt.Sprintf("its own %.1f %%, memory %.1f %%", 100*s.Saturated.Seconds()/busy, 100*s.Short.Seconds()/busy)
+		b.report.row("  limits reached, of the time with work", fmt.Sprintf("%.1f %%", 100*share), note, "≥ 90 %", share >= 0.9)
 	}
 	b.report.row("state held at most", size(float64(held)), fmt.Sprintf("%d forced in", eng.Host().Demand.Forced), "≤ "+size(budget), held <= budget)
-	b.report.row("peak memory, all processes", size(float64(peak.Total())), "", "", true)
+	b.report.row("peak memory, all processes", size(float64(peak.Total())), size(float64(peak.Shared))+" of it shared", "", true)
 	return nil
 }

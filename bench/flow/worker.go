@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -217,13 +218,18 @@ func snapshot(_ context.Context, s *worker.State) error {
 	if err != nil {
 		return err
 	}
-	const row = `{"patient":"0c3f","visits":[1,2,3],"note":"stable"},`
-	piece := make([]byte, 0, size)
-	for len(piece)+len(row) <= size {
-		piece = append(piece, row...)
+	w, err := s.Create("snapshot", worker.Raw, int64(size))
+	if err != nil {
+		return err
+	}
+	rows := bytes.Repeat([]byte(`{"patient":"0c3f","visits":[1,2,3],"note":"stable"},`), 1000)
+	for left := size; left > 0; left -= min(left, len(rows)) {
+		if _, err := w.Write(rows[:min(left, len(rows))]); err != nil {
+			return err
+		}
 	}
 	time.Sleep(snapshotTakes)
-	return errors.Join(s.Delete("data"), s.SetRaw("snapshot", worker.Raw, piece[:cap(piece)]))
+	return errors.Join(w.Close(), s.Delete("data"))
 }
 
 const snapshotTakes = 20 * time.Millisecond

@@ -54,7 +54,7 @@ func (s *Scheduler) idle(stages []*Stage, runs []*Run) error {
 		return fmt.Errorf("left: %d running, %d blocked, %d waiting, %d bytes reserved", s.running, s.blocked, s.waiting, s.reserved)
 	}
 	for i, st := range stages {
-		if st.running != 0 || st.blocked != 0 || st.waiting != 0 || !st.queue.asking.empty() || !st.queue.resuming.empty() || st.meter.active {
+		if st.running != 0 || st.blocked != 0 || st.waiting != 0 || !st.queue.asking.empty() || !st.queue.resuming.empty() || st.meter.active || st.short.active {
 			return fmt.Errorf("stage %d: left: %+v", i, st)
 		}
 	}

@@ -19,8 +19,9 @@ type StageFigures struct {
 	// count its blocked ones.
 	Lends bool
 	// Busy is how long a task held a place or wanted one, and Saturated how
-	// long the limit was reached; both 0 without a limit.
-	Busy, Saturated time.Duration
+	// long the limit was reached; both 0 without a limit. Short is how long
+	// memory alone kept a task waiting.
+	Busy, Saturated, Short time.Duration
 }
 
 // Figures returns the stage's figures.
@@ -32,7 +33,9 @@ func (st *Stage) Figures() StageFigures {
 		Limit: st.limit, Running: st.running, Blocked: st.blocked, Waiting: st.waiting,
 		Peak: st.peak, PeakHeld: st.peakHeld, Admitted: st.admitted, Reserve: st.reservation(), Lends: st.cyclic,
 	}
-	f.Busy, f.Saturated = st.meter.at(time.Now())
+	now := time.Now()
+	f.Busy, f.Saturated = st.meter.at(now)
+	f.Short, _ = st.short.at(now)
 	return f
 }
 

@@ -2,6 +2,7 @@ package demand
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -59,6 +60,22 @@ func add(a, b uint64) uint64 {
 		return math.MaxUint64
 	}
 	return a + b
+}
+
+// shortage brings the figures of the stages up to date that memory holds back.
+func (s *Scheduler) shortage() {
+	for _, st := range s.short {
+		if !slices.ContainsFunc(s.misfits, func(w *Slot) bool { return w.stage == st }) {
+			st.short.set(false, false)
+		}
+	}
+	s.short = s.short[:0]
+	for _, w := range s.misfits {
+		if st := w.stage; !slices.Contains(s.short, st) {
+			st.short.set(true, false)
+			s.short = append(s.short, st)
+		}
+	}
 }
 
 // pass notes that a task was admitted while others did not fit.

@@ -46,8 +46,16 @@ func TestMemoryIsReserved(t *testing.T) {
 		h.want("")
 		h.at["small"].Published(0)
 		h.want("")
+		time.Sleep(time.Second)
 		m.free(4) // from elsewhere: nobody left
 		h.want("3")
+		time.Sleep(time.Second)
+		h.leave("3")
+		h.want("4")
+		time.Sleep(time.Second)
+		if f := four.Figures(); f.Short != 2*time.Second {
+			t.Errorf("%+v", f)
+		}
 		if f := h.s.Figures(); f.Reserved != 8 || f.Forced != 0 {
 			t.Errorf("%+v", f)
 		}

@@ -39,6 +39,7 @@ type Scheduler struct {
 	turn    uint64        // counts admissions
 	buckets list[*bucket] // those in which anything waits
 	open    bucket        // of stages without a limit
+	short   []*Stage      // that memory holds back
 	misfits []*Slot       // of the last look: those that memory holds back
 	urgent  *Slot         // passed too often: memory is kept for it
 
@@ -192,12 +193,15 @@ func (s *Scheduler) dispatch() {
 	if s.waiting == 0 {
 		if s.memory > 0 {
 			s.wantsMemory.Store(false)
+			s.misfits = s.misfits[:0]
+			s.shortage()
 		}
 		return
 	}
 	if s.memory > 0 {
 		s.wantsMemory.Store(true) // before memory is looked at: see Freed
 	}
+	s.misfits = s.misfits[:0]
 	for s.slots == 0 || s.running < s.slots {
 		if w := s.nextResume(); w != nil {
 			g := w.group
@@ -232,6 +236,9 @@ func (s *Scheduler) dispatch() {
 			g.asking.remove()
 			g.bucket.asking.push(&g.asking)
 		}
+	}
+	if s.memory > 0 {
+		s.shortage()
 	}
 	s.meter.set(s.waiting > 0, s.slots > 0 && s.running >= s.slots)
 }

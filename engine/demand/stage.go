@@ -13,6 +13,7 @@ type Stage struct {
 	admitted                  uint64
 	learned                   uint64 // the most that a task published
 	meter                     meter
+	short                     meter // of memory: active while nothing else keeps a task waiting
 
 	callers, callees []*Stage
 	cyclic           bool // on a circle of calls

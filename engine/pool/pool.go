@@ -14,6 +14,9 @@ import (
 	"github.com/millrace/millrace/engine/ledger"
 )
 
+// DefaultRetainBytes is how much freed memory an executor keeps for reuse.
+const DefaultRetainBytes = 256 << 20
+
 // Options configure a Pool. Zero values mean the defaults named.
 type Options struct {
 	// Ledger is where executors and their segments are entered; required.
@@ -53,7 +56,7 @@ func (o *Options) setDefaults() {
 		}
 	}
 	if o.RetainBytes == 0 {
-		o.RetainBytes = 256 << 20
+		o.RetainBytes = DefaultRetainBytes
 	}
 }
 
