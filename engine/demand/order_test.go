@@ -72,6 +72,8 @@ func (h *hall) leave(names ...string) {
 func (h *hall) want(names string) {
 	h.t.Helper()
 	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if got := strings.Join(h.in, ", "); got != names {
 		h.t.Errorf("let in: %s\nwant:   %s", got, names)
 	}
