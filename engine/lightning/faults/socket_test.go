@@ -141,7 +141,7 @@ func TestHeartbeatsUnanswered(t *testing.T) {
 // TestTheServerStallsReading: what a step logs waits for the server, and not in
 // this process's memory.
 func TestTheServerStallsReading(t *testing.T) {
-	const lines = 100_000
+	const lines = 40_000
 	r := newRig(t, standin.Options{CountOnly: true}, func(o *lightning.Options) {
 		o.BatchLogs, o.MessageTimeout = true, time.Minute
 		o.Socket.Heartbeat = -1
