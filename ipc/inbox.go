@@ -7,7 +7,7 @@ import (
 
 // inbox is what came and was not taken yet.
 type inbox struct {
-	spin spinner
+	spin Spinner
 	buf  []byte // a frame copied out of the ring
 	// early came on the socket: without a ring it is the next frame, with one
 	// it waits for its announcement.
@@ -79,7 +79,7 @@ func (c *Channel) take(spin bool) (*Envelope, error) {
 	// A frame that waits on the socket means that the peer wrote its
 	// announcement already: nothing to wait for.
 	if spin && in.early.bytes == nil {
-		in.spin.wait(&r.in)
+		in.spin.Wait(r.in.available)
 	}
 	if in.buf == nil {
 		in.buf = make([]byte, len(r.in.data))
@@ -151,7 +151,7 @@ func (c *Channel) rest() error {
 	r := c.ring.Load()
 	if r != nil {
 		r.in.asleep.Store(0)
-		in.spin.slept()
+		in.spin.Slept()
 	}
 	switch {
 	case err != nil && c.closed.Load():

@@ -40,18 +40,19 @@ const (
 // only keep the peer from running.
 var spinners atomic.Int32
 
-// spinner decides how long a reader spins: as long as messages come soon after
-// one another, maxSpin; when they do not, less and less, down to nothing.
-type spinner struct {
+// Spinner decides how long a reader of shared memory spins: as long as messages
+// come soon after one another, maxSpin; when they do not, less and less, down to
+// nothing. The zero value begins without; it is for one goroutine at a time.
+type Spinner struct {
 	budget time.Duration
 	since  time.Time // when the reader last ran out of messages
 	shared int       // waits left to give the core away at once
 }
 
-// wait spins until there is something to read or the budget is spent, and
-// reports which.
-func (s *spinner) wait(l *lane) bool {
-	if l.available() {
+// Wait spins until available reports that there is something to read or the
+// budget is spent, and reports which.
+func (s *Spinner) Wait(available func() bool) bool {
+	if available() {
 		return true
 	}
 	s.since = time.Now()
@@ -70,7 +71,7 @@ func (s *spinner) wait(l *lane) bool {
 	}
 	for {
 		for range pollsPerCheck {
-			if l.available() {
+			if available() {
 				return true
 			}
 		}
@@ -83,16 +84,16 @@ func (s *spinner) wait(l *lane) bool {
 			yieldCore()
 		case spun > patience:
 			yieldCore()
-			if patience > 0 && l.available() {
+			if patience > 0 && available() {
 				s.shared = sharedWaits
 			}
 		}
 	}
 }
 
-// slept tells the spinner that the reader slept and was woken: had the message
+// Slept tells the spinner that the reader slept and was woken: had the message
 // come within what spinning is worth, spin next time; if not, spin less.
-func (s *spinner) slept() {
+func (s *Spinner) Slept() {
 	if time.Since(s.since) < worthSpinning {
 		s.budget = maxSpin
 		return

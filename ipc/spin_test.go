@@ -16,15 +16,15 @@ func emptyLane() *lane {
 func TestSpinnerLearns(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	l := emptyLane()
-	var s spinner
-	s.wait(l)
-	s.slept() // at once: worth spinning for
+	var s Spinner
+	s.Wait(l.available)
+	s.Slept() // at once: worth spinning for
 	if s.budget != maxSpin {
 		t.Fatalf("budget %v after a message that came at once", s.budget)
 	}
 	for range 4 {
 		s.since = time.Now().Add(-time.Second) // a long sleep
-		s.slept()
+		s.Slept()
 	}
 	if s.budget != 0 {
 		t.Fatalf("budget %v after messages that came late", s.budget)
@@ -40,10 +40,10 @@ func TestSpinnerSeesWhatComes(t *testing.T) {
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	l := emptyLane()
-	s := spinner{budget: patience}
+	s := Spinner{budget: patience}
 	time.AfterFunc(time.Millisecond, func() { l.written.Store(24) })
 	within(t, "wait", func() {
-		if !s.wait(l) {
+		if !s.Wait(l.available) {
 			t.Error("saw nothing")
 		}
 	})
@@ -62,12 +62,12 @@ func TestNobodySpinsAlone(t *testing.T) {
 			defer spinners.Store(0)
 			prepare()
 			before := spinners.Load()
-			s := spinner{budget: patience}
+			s := Spinner{budget: patience}
 			if name == "nothing to win" {
 				s.budget = 0
 			}
 			start := time.Now()
-			if s.wait(emptyLane()) {
+			if s.Wait(emptyLane().available) {
 				t.Error("saw something in an empty lane")
 			}
 			if took := time.Since(start); took > patience/2 {
