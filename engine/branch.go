@@ -200,7 +200,7 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 	}
 	s := b.newSession(ctx, st, slot, x)
 	defer s.end()
-	task.OnRequest = s.request
+	task.OnRequest, task.Work, task.OnAnswer = s.request, s.lent, func() { s.cancel(errStepEnded) }
 	result, err := x.Execute(ctx, &task)
 	if err != nil {
 		return nil, nil, err

@@ -84,7 +84,7 @@ func (s *session) call(id uint64, m *ipc.Call, argument ipc.Table) error {
 	s.underWay++
 	c.begun = true
 	s.slot.Block()
-	s.work.Go(func() {
+	s.lend(func() {
 		step, result, err := s.perform(ctx, m, to, argument)
 		// Both at once: the reasons of the caller's own end say more.
 		if rerr := s.slot.Resume(s.ctx); rerr != nil && err == nil {
@@ -147,7 +147,7 @@ func (s *session) perform(ctx context.Context, m *ipc.Call, to *stage, argument 
 		until: m.Until, stop: stop,
 	}
 	b := branch{run: s.run, scope: sc, state: argument, upstream: s.stage.step.ID, lastEnd: monotonic()}
-	sc.branches.Go(func() { b.walk(ctx, to.step.Index) })
+	b.walk(ctx, to.step.Index)
 	sc.branches.Wait()
 	leaves := sc.sorted()
 	let := func() {

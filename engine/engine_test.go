@@ -483,13 +483,16 @@ steps:
   - id: bad
     @exit
   - id: slow
-    @nap
 `
-	for keep, leaves := range map[bool]int{false: 0, true: 1} {
+	for _, c := range []struct {
+		keep   bool
+		slow   string
+		leaves int
+	}{{false, "    @sleep\n", 0}, {true, "    @nap\n", 1}} {
 		e := newEngine(t, Options{})
-		got := run(t, e, flow(t, text), `{}`, RunOptions{KeepGoing: keep})
-		if got.Status != StatusCrash || len(got.Leaves) != leaves {
-			t.Errorf("keep going %v: %s with %d leaves, want %d", keep, got.Status, len(got.Leaves), leaves)
+		got := run(t, e, flow(t, text+c.slow), `{}`, RunOptions{KeepGoing: c.keep})
+		if got.Status != StatusCrash || len(got.Leaves) != c.leaves {
+			t.Errorf("keep going %v: %s with %d leaves, want %d", c.keep, got.Status, len(got.Leaves), c.leaves)
 		}
 	}
 }

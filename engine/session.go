@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/millrace/millrace/engine/demand"
 	"github.com/millrace/millrace/engine/ledger"
@@ -27,6 +28,11 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // calls under way
+	// lent has room for one function: what the goroutine does that waits for
+	// the step, which spares a call two changes of goroutine. helping says that
+	// it has one.
+	lent    chan func()
+	helping atomic.Bool
 
 	mu       sync.Mutex
 	calls    map[uint64]*call // that were not forgotten
@@ -36,7 +42,7 @@ type session struct {
 }
 
 func (b *branch) newSession(ctx context.Context, st *stage, slot *demand.Slot, x *pool.Executor) *session {
-	s := &session{branch: b, run: b.run, stage: st, slot: slot, x: x}
+	s := &session{branch: b, run: b.run, stage: st, slot: slot, x: x, lent: make(chan func(), 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	return s
 }
@@ -52,6 +58,11 @@ func (s *session) end() {
 	s.ended = true
 	s.mu.Unlock()
 	s.cancel(errStepEnded)
+	select {
+	case f := <-s.lent: // it came too late to be taken
+		f()
+	default:
+	}
 	s.work.Wait()
 	for _, c := range s.calls {
 		c.release(s.run.account)
@@ -124,6 +135,19 @@ func (s *session) spawn(f func()) bool {
 	}
 	s.work.Go(f)
 	return true
+}
+
+// lend has the goroutine that waits for the step run f, or another one when that
+// has something to do. mu is held, and the step is at work.
+func (s *session) lend(f func()) {
+	if !s.helping.CompareAndSwap(false, true) {
+		s.work.Go(f)
+		return
+	}
+	s.lent <- func() {
+		defer s.helping.Store(false)
+		f()
+	}
 }
 
 // breach tells what a request broke from what its step is to hear.

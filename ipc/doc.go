@@ -23,7 +23,8 @@
 // one core of those this process has, less one; an idle one costs nothing. A
 // goroutine that waits for a reply takes messages from the ring itself
 // ([Peer.Help]): being handed one by another goroutine would cost more than the
-// message.
+// message. For the same reason it can be given the work that a message brings
+// ([Request.WaitOr]).
 //
 // # Trust
 //

@@ -153,6 +153,10 @@ func (p *Peer) drain() error {
 	}
 }
 
+// maxExtraHelp bounds what Help handles once it may return: a peer that floods
+// does not keep it.
+const maxExtraHelp = 64
+
 // Help takes and handles messages in Serve's place for as long as they come
 // soon after one another, and returns when until reports true or none came for
 // a while. Call it before blocking on something that a message brings: what is
@@ -188,6 +192,14 @@ func (p *Peer) Help(until func() bool) {
 		case p.arm():
 			return
 		}
+	}
+	// What is here already is handled here: having Serve woken for it costs more.
+	for n := 0; err == nil && n < maxExtraHelp; n++ {
+		var e *Envelope
+		if e, err = p.poll(false); err != nil || e == nil {
+			break
+		}
+		err = p.dispatch(e)
 	}
 	if err != nil {
 		p.fail(err)
@@ -243,7 +255,7 @@ type Request struct {
 	ID        uint64
 	peer      *Peer
 	reply     chan reply
-	cancelled bool
+	cancelled atomic.Bool
 }
 
 // Start sends a request, its id filled in, and returns without waiting for the
@@ -252,12 +264,23 @@ type Request struct {
 // Once Serve has ended, Start returns the reason; otherwise its errors are
 // Send's.
 func (p *Peer) Start(e *Envelope, register func(id uint64)) (*Request, error) {
-	ch := make(chan reply, 1) // has room for the one reply
-	id, err := p.StartFunc(e, register, func(e *Envelope, err error) { ch <- reply{e, err} })
+	return p.StartObserved(e, register, func() {})
+}
+
+// StartObserved is Start with a call of answered once the reply is here, by
+// whoever handles messages: it may come while the goroutine that waits for it
+// is at other work (WaitOr). answered must not block.
+func (p *Peer) StartObserved(e *Envelope, register func(id uint64), answered func()) (*Request, error) {
+	r := &Request{peer: p, reply: make(chan reply, 1)} // has room for the one reply
+	id, err := p.StartFunc(e, register, func(e *Envelope, err error) {
+		r.reply <- reply{e, err}
+		answered()
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &Request{ID: id, peer: p, reply: ch}, nil
+	r.ID = id
+	return r, nil
 }
 
 // StartFunc is Start for those who do not wait for the reply: take is called
@@ -294,27 +317,38 @@ func (p *Peer) StartFunc(e *Envelope, register func(id uint64), take func(*Envel
 // sends a cancel (once) and returns ctx's error; Wait may then be called again
 // for the reply that is still owed. One goroutine waits at a time.
 func (r *Request) Wait(ctx context.Context) (*Envelope, error) {
-	r.peer.Help(func() bool { return len(r.reply) > 0 || ctx.Err() != nil })
+	e, _, err := r.WaitOr(ctx, nil)
+	return e, err
+}
+
+// WaitOr is Wait for a goroutine that can be given work meanwhile: it returns
+// what comes over work before the reply. Work that a message brings is done at
+// the least cost by who waits for messages anyway.
+func (r *Request) WaitOr(ctx context.Context, work <-chan func()) (*Envelope, func(), error) {
+	r.peer.Help(func() bool { return len(r.reply) > 0 || len(work) > 0 || ctx.Err() != nil })
 	select {
 	case got := <-r.reply:
-		return got.envelope, got.err
+		return got.envelope, nil, got.err
+	case f := <-work:
+		return nil, f, nil
 	case <-ctx.Done():
 	}
 	// A reply that is already here wins over the cancellation.
 	select {
 	case got := <-r.reply:
-		return got.envelope, got.err
+		return got.envelope, nil, got.err
 	default:
 	}
-	if r.cancelled {
-		return nil, ctx.Err()
+	return nil, nil, errors.Join(ctx.Err(), r.Cancel(ctx))
+}
+
+// Cancel sends a cancel for the cause with which ctx has ended, once. The reply
+// is still owed.
+func (r *Request) Cancel(ctx context.Context) error {
+	if !r.cancelled.CompareAndSwap(false, true) {
+		return nil
 	}
-	r.cancelled = true
-	reason := fmt.Sprint(context.Cause(ctx))
-	if err := r.peer.Send(&Envelope{ID: r.ID, Message: &Cancel{Reason: reason}}); err != nil {
-		return nil, errors.Join(ctx.Err(), err)
-	}
-	return nil, ctx.Err()
+	return r.peer.Send(&Envelope{ID: r.ID, Message: &Cancel{Reason: fmt.Sprint(context.Cause(ctx))}})
 }
 
 // Call is Start and Wait. A Fail is returned like any reply.

@@ -235,6 +235,40 @@ func TestHelperFails(t *testing.T) {
 	}
 }
 
+// Who waits for a reply does the work that messages bring, and then gets the
+// reply; that it came is told meanwhile.
+func TestWorkWhileWaiting(t *testing.T) {
+	onEach(t, func(t *testing.T, pair func(testing.TB) (*Channel, *Channel)) {
+		a, other := pair(t)
+		p := NewPeer(a)
+		work, answered := make(chan func(), 1), make(chan struct{})
+		done := 0
+		go p.Serve(func(e *Envelope) error {
+			work <- func() { // that the reply comes while it is at work
+				mustSend(t, other, &Envelope{ID: e.ID, Message: &Done{}})
+				within(t, "the reply", func() { <-answered })
+				done++
+			}
+			return nil
+		})
+		defer func() { p.Close(); <-p.Done() }()
+		r, err := p.StartObserved(&Envelope{Message: &Execute{}}, nil, func() { close(answered) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustSend(t, other, &Envelope{ID: mustReceive(t, other).ID, Message: &Forward{Step: "x"}})
+		e, f, err := r.WaitOr(t.Context(), work)
+		if f == nil || err != nil {
+			t.Fatal(e, err)
+		}
+		f()
+		e, f, err = r.WaitOr(t.Context(), work)
+		if f != nil || err != nil || e.Message.Type() != TypeDone || done != 1 {
+			t.Fatal(e, done, err)
+		}
+	})
+}
+
 func TestHandleClosesFileOnError(t *testing.T) {
 	onEach(t, func(t *testing.T, pair func(testing.TB) (*Channel, *Channel)) {
 		p, other := servedPair(t, pair, noMessages)

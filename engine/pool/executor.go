@@ -61,6 +61,13 @@ type Task struct {
 	// An error is a breach of the protocol and ends the executor. Nil: all is
 	// refused.
 	OnRequest func(*ipc.Envelope) error
+	// Work, if not nil, is what the goroutine that waits in Execute does in the
+	// meantime, one function after the other. Some may be left when Execute
+	// returns.
+	Work <-chan func()
+	// OnAnswer is called once the step has ended, while a function of Work may
+	// still run; nil: nobody is told. It must not block.
+	OnAnswer func()
 }
 
 // Result is what came of a Task.
@@ -349,7 +356,7 @@ func (x *Executor) execute(ctx context.Context, t *Task) (*Result, error) {
 		}
 		return nil, x.death(err)
 	}
-	e, err := request.Wait(ctx)
+	e, err := await(ctx, t, request)
 	if err != nil && ctx.Err() != nil {
 		return nil, x.stop(ctx, t, request)
 	}
@@ -376,6 +383,21 @@ func (x *Executor) execute(ctx context.Context, t *Task) (*Result, error) {
 	return nil, x.breach(fmt.Errorf("answered execute with %s", e.Message.Type()))
 }
 
+// await waits for the task's end, and does its work meanwhile.
+func await(ctx context.Context, t *Task, request *ipc.Request) (*ipc.Envelope, error) {
+	e, work, err := request.WaitOr(ctx, t.Work)
+	if work == nil {
+		return e, err
+	}
+	// The executor hears of the end at once, and not after the work has ended.
+	// A channel that is broken is the wait's to find out.
+	defer context.AfterFunc(ctx, func() { _ = request.Cancel(ctx) })()
+	for ; work != nil; e, work, err = request.WaitOr(ctx, t.Work) {
+		work()
+	}
+	return e, err
+}
+
 // send hands over the segments and the code the task needs, then the task.
 func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
 	x.outbound.Lock()
@@ -393,9 +415,13 @@ func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
 	execute := t.Execute
 	execute.Code = t.Code.ID
 	sent := monotonic()
-	r, err := x.peer.Start(&ipc.Envelope{Message: &execute, State: t.Input}, func(id uint64) {
+	answered := t.OnAnswer
+	if answered == nil {
+		answered = func() {}
+	}
+	r, err := x.peer.StartObserved(&ipc.Envelope{Message: &execute, State: t.Input}, func(id uint64) {
 		x.task.Store(&sink{id: id, log: t.OnLog, request: t.OnRequest})
-	})
+	}, answered)
 	return r, sent, err
 }
 
@@ -420,7 +446,7 @@ func (x *Executor) stop(ctx context.Context, t *Task, request *ipc.Request) erro
 	cause := context.Cause(ctx)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.pool.options.GracePeriod)
 	defer cancel()
-	e, err := request.Wait(grace)
+	e, err := await(grace, t, request)
 	if err != nil {
 		x.fail(cause)
 		<-x.lost

@@ -393,9 +393,27 @@ func TestCancel(t *testing.T) {
 	f := newFixture(t, Options{})
 	reason := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	time.AfterFunc(50*time.Millisecond, func() { cancel(reason) })
-	if _, err := f.execute(ctx, t, "hang", nil); !errors.Is(err, reason) {
+	soon := func(*Task) { time.AfterFunc(50*time.Millisecond, func() { cancel(reason) }) }
+	if _, err := f.execute(ctx, t, "hang", soon); !errors.Is(err, reason) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// An executor hears of a cancellation while the goroutine that waits for it is
+// at other work, which may go on until the executor has answered.
+func TestCancelDuringWork(t *testing.T) {
+	f := newFixture(t, Options{GracePeriod: time.Hour})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	work, answered := make(chan func(), 1), make(chan struct{})
+	work <- func() {
+		cancel(errors.New("not needed any more"))
+		<-answered
+	}
+	_, err := f.execute(ctx, t, "polite", func(task *Task) {
+		task.Work, task.OnAnswer = work, func() { close(answered) }
+	})
+	if err == nil || err.Error() != "not needed any more" {
+		t.Fatal(err)
 	}
 }
 
