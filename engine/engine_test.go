@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -108,6 +110,14 @@ var testFunctions = worker.Functions{
 			return ctx.Err()
 		}
 	},
+	// await waits until there is a file configuration.path.
+	"await": func(ctx context.Context, s *worker.State) error {
+		c, err := worker.Get[struct{ Path string }](s, "configuration")
+		if err != nil {
+			return err
+		}
+		return awaitFile(ctx, c.Path)
+	},
 	"nap": func(context.Context, *worker.State) error { time.Sleep(30 * time.Millisecond); return nil },
 	"log": func(ctx context.Context, _ *worker.State) error {
 		worker.Logger(ctx).Warn("look here", "n", 1)
@@ -137,6 +147,19 @@ var testFunctions = worker.Functions{
 	},
 	// whole makes the state a document that is no object.
 	"whole": func(_ context.Context, s *worker.State) error { return s.SetValue([]int{1, 2, 3}) },
+}
+
+func awaitFile(ctx context.Context, path string) error {
+	for {
+		if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func newEngine(t testing.TB, o Options) *Engine {
@@ -475,24 +498,30 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// A crash stops the other branches, unless the run is to keep going: then they
+// come to their end after it.
 func TestKeepGoing(t *testing.T) {
-	const text = `
+	for keep, leaves := range map[bool]int{false: 0, true: 1} {
+		crashed := filepath.Join(t.TempDir(), "crashed")
+		p := flow(t, `
 steps:
   - id: a
     next: {bad: true, slow: true}
   - id: bad
     @exit
   - id: slow
-`
-	for _, c := range []struct {
-		keep   bool
-		slow   string
-		leaves int
-	}{{false, "    @sleep\n", 0}, {true, "    @nap\n", 1}} {
-		e := newEngine(t, Options{})
-		got := run(t, e, flow(t, text+c.slow), `{}`, RunOptions{KeepGoing: c.keep})
-		if got.Status != StatusCrash || len(got.Leaves) != c.leaves {
-			t.Errorf("keep going %v: %s with %d leaves, want %d", c.keep, got.Status, len(got.Leaves), c.leaves)
+    configuration: {path: `+crashed+`}
+    @await
+`)
+		got := run(t, newEngine(t, Options{}), p, `{}`, RunOptions{KeepGoing: keep, Observe: func(ev Event) {
+			if keep && ev.Type == EventStepComplete && ev.Step == "bad" {
+				if err := os.WriteFile(crashed, nil, 0o600); err != nil {
+					t.Error(err)
+				}
+			}
+		}})
+		if got.Status != StatusCrash || len(got.Leaves) != leaves {
+			t.Errorf("keep going %v: %s with %d leaves, want %d", keep, got.Status, len(got.Leaves), leaves)
 		}
 	}
 }
