@@ -86,8 +86,9 @@ func (s *session) call(id uint64, m *ipc.Call, argument ipc.Table) error {
 	s.slot.Block()
 	s.lend(func() {
 		step, result, err := s.perform(ctx, m, to, argument)
-		// Both at once: the reasons of the caller's own end say more.
-		if rerr := s.slot.Resume(s.ctx); rerr != nil && err == nil {
+		// A caller that is being ended hears of that, whatever came of the call: it
+		// has no place to go on in.
+		if rerr := s.slot.Resume(s.ctx); rerr != nil {
 			s.run.account.Release(result)
 			result, err = ipc.Table{}, rerr
 		}

@@ -127,10 +127,16 @@ func playRun(ctx context.Context, e *Engine, p *plan.Plan, index int, fr flowRun
 		return fmt.Errorf("it does not end: %+v, %+v", e.Host(), e.Stages())
 	}
 	var document bytes.Buffer
-	err = errors.Join(res.WriteDocument(&document), r.Close())
-	switch {
+	err = res.WriteDocument(&document)
+	for _, l := range res.Leaves {
+		r.account.Release(l.State)
+	}
+	left, _, _ := r.account.Bytes()
+	switch err := errors.Join(err, r.Close()); {
 	case err != nil:
 		return err
+	case left > uint64(len("{}")): // which a run may keep for steps' configurations
+		return fmt.Errorf("%d bytes are held beside the leaves' states", left)
 	case res.Status == StatusCancel && fr.cancelAt > 0:
 		return nil
 	case res.Status != status:
