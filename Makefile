@@ -44,8 +44,8 @@ FUZZTIME ?= 30s
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@scripts/fuzz $(FUZZTIME)
 
-soak: ## the long tests: processes killed at random in many runs
-	MILLRACE_SOAK=1 $(GO) test -race -timeout 60m -run 'Kill|Soak' -v ./engine/...
+soak: ## the long tests: processes killed at random, random workflows
+	MILLRACE_SOAK=1 $(GO) test -race -timeout 60m -run 'Kill|Soak|Random' -v ./engine/...
 
 CASES ?= 20000
 differential: deps ## compare CASES generated OpenFn workflows (20000) with @openfn/runtime

@@ -150,7 +150,7 @@ func playRun(ctx context.Context, e *Engine, p *plan.Plan, index int, fr flowRun
 		want = (want + l.value()) & accMask
 	}
 	if err != nil || got != want || len(res.Leaves) != len(leaves) {
-		return fmt.Errorf("it ended at %d leaves with the value %d, want %d and %d: %w", len(res.Leaves), got, len(leaves), want, err)
+		return fmt.Errorf("it ended at %d leaves with the value %d (%v), want %d and %d", len(res.Leaves), got, err, len(leaves), want)
 	}
 	return nil
 }
