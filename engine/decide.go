@@ -30,7 +30,10 @@ func (b *branch) decide(ctx context.Context, st *stage, verdicts []ipc.Verdict) 
 			} else {
 				taken, err = b.evaluate(ctx, e.condition)
 			}
-			if err != nil {
+			switch {
+			case err != nil && ctx.Err() != nil: // it was stopped, nothing is wrong with it
+				return nil, context.Cause(ctx)
+			case err != nil:
 				return nil, &EdgeConditionError{From: st.step.ID, To: e.To.ID, Condition: e.Condition, Err: err}
 			}
 		}

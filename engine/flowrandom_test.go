@@ -128,14 +128,11 @@ func playRun(ctx context.Context, e *Engine, p *plan.Plan, index int, fr flowRun
 	}
 	var document bytes.Buffer
 	err = res.WriteDocument(&document)
-	for _, l := range res.Leaves {
-		r.account.Release(l.State)
-	}
-	left, _, _ := r.account.Bytes()
+	left := r.heldBesides(res)
 	switch err := errors.Join(err, r.Close()); {
 	case err != nil:
 		return err
-	case left > uint64(len("{}")): // which a run may keep for steps' configurations
+	case left > 0:
 		return fmt.Errorf("%d bytes are held beside the leaves' states", left)
 	case res.Status == StatusCancel && fr.cancelAt > 0:
 		return nil
@@ -153,6 +150,19 @@ func playRun(ctx context.Context, e *Engine, p *plan.Plan, index int, fr flowRun
 		return fmt.Errorf("it ended at %d leaves with the value %d (%v), want %d and %d", len(res.Leaves), got, err, len(leaves), want)
 	}
 	return nil
+}
+
+// heldBesides returns how many bytes a run that has ended holds for anything but
+// its leaves. It gives these up: the result can only be closed afterwards.
+func (r *Run) heldBesides(res *Result) uint64 {
+	for _, l := range res.Leaves {
+		r.account.Release(l.State)
+	}
+	left, _, _ := r.account.Bytes()
+	if left == uint64(len("{}")) { // of steps without a state or a configuration, see Run.empty
+		return 0
+	}
+	return left
 }
 
 // valueOf is actor.value for a run's final document.
