@@ -28,6 +28,7 @@ type stepEnd struct {
 	verdicts []ipc.Verdict
 	forward  *stage     // where to go on in place of the edges; nil: along them
 	failed   *StepError // a failure that the scope survives, recorded in the state
+	handed   bool       // the state was handed over, and a branch of its own goes on with it
 }
 
 // walk executes steps from the one given until the branch reaches a leaf or
@@ -41,26 +42,65 @@ func (b *branch) walk(ctx context.Context, at int) {
 			b.abort(b.run.stepError(st.step.ID, err))
 			return
 		}
-		b.upstream = st.step.ID
-		targets, err := b.targets(ctx, st, end)
-		if err != nil {
-			b.abort(b.run.stepError(st.step.ID, err))
+		if end.handed {
+			b.run.account.Release(b.state)
 			return
 		}
-		if len(targets) == 0 {
-			b.scope.leaf(st, b.state, b.execution, end.failed)
+		var more bool
+		if at, more = b.advance(ctx, st, end); !more {
 			return
 		}
-		for _, to := range targets[1:] {
-			other := *b
-			if err := b.run.account.Retain(b.state); err != nil {
-				b.abort(b.run.stepError(st.step.ID, err))
-				return
-			}
+	}
+}
+
+// goOn is walk from where a step has ended.
+func (b *branch) goOn(ctx context.Context, st *stage, end stepEnd) {
+	if at, more := b.advance(ctx, st, end); more {
+		b.walk(ctx, at)
+	}
+}
+
+// advance returns the step that the branch goes on to after one has ended, and
+// starts a branch for each other. It reports whether there is one; if not the
+// branch is over.
+func (b *branch) advance(ctx context.Context, st *stage, end stepEnd) (int, bool) {
+	b.upstream = st.step.ID
+	targets, err := b.targets(ctx, st, end)
+	if err == nil && len(targets) == 0 {
+		err = b.leaf(st, end.failed)
+	}
+	for i := 1; i < len(targets) && err == nil; i++ {
+		other, to := *b, targets[i]
+		if err = b.run.account.Retain(b.state); err == nil {
 			b.scope.branches.Go(func() { other.walk(ctx, to) })
 		}
-		at = targets[0]
 	}
+	if err != nil {
+		b.abort(b.run.stepError(st.step.ID, err))
+		return 0, false
+	}
+	if len(targets) == 0 {
+		return 0, false
+	}
+	return targets[0], true
+}
+
+// leaf ends the branch with its state. Nobody will read its streams.
+func (b *branch) leaf(st *stage, failed *StepError) error {
+	l := Leaf{Step: st.step.ID, State: b.state, Execution: b.execution, order: st.step.Index}
+	if live := streamRows(b.state); len(live) > 0 {
+		var err error
+		if l.State, err = b.run.settled(b.state); err != nil {
+			return err
+		}
+		if err := b.run.account.Retain(l.State); err != nil {
+			return err
+		}
+		b.run.account.Release(b.state)
+		l.Streams = keysOf(live)
+	}
+	b.scope.leaf(l, failed)
+	return nil
 }
 
 // targets returns the steps that the branch goes on to.
@@ -111,6 +151,7 @@ func (b *branch) step(ctx context.Context, st *stage) (end stepEnd, err error) {
 	}
 	b.execution = int(r.executions.Add(1))
 	report := StepReport{ID: st.step.ID, Status: StatusSuccess, InputBytes: input.Size()}
+	var s *session
 	defer func() {
 		r.reports.add(report)
 		e := Event{Type: EventStepComplete, Step: st.step.ID, Attempt: report.Attempts, Report: &report}
@@ -120,25 +161,44 @@ func (b *branch) step(ctx context.Context, st *stage) (end stepEnd, err error) {
 			e.Err = err
 		}
 		if err == nil {
-			e.State = &State{run: r, table: b.state}
+			e.State = b.output(s, end)
 		}
 		b.emit(e)
+		if s != nil {
+			r.account.Release(s.shown)
+		}
 	}()
 	for {
 		report.Attempts++
 		var result *pool.Result
-		result, end.forward, err = b.attempt(ctx, st, input, &report)
+		result, s, err = b.attempt(ctx, st, input, &report)
+		if err == nil && s.fed == nil {
+			end.forward, err = s.forwarded()
+			if err != nil {
+				r.account.Release(result.State)
+			}
+		}
 		if err == nil {
-			end.verdicts = result.Done.Verdicts
-			b.accept(result, &report)
+			end.verdicts, end.handed = result.Done.Verdicts, s.fed != nil
+			b.accept(result, s, &report)
 			return end, nil
 		}
 		step := r.stepError(st.step.ID, err)
+		again := report.Attempts <= st.step.Retry.Attempts
+		if again && s != nil {
+			if why := s.once(); why != "" {
+				again = false
+				step = step.saying("; it cannot be tried again: " + why)
+			}
+		}
 		report.Status, report.Error = step.Status, step.Name+": "+step.Message
 		if ctx.Err() != nil || step.Status == StatusCancel {
 			return end, step
 		}
-		if report.Attempts <= st.step.Retry.Attempts {
+		if s != nil && s.fed != nil {
+			return b.failFeeding(s, step)
+		}
+		if again {
 			delay := pause(st.step.Retry, report.Attempts)
 			b.emit(Event{Type: EventStepRetry, Step: st.step.ID, Attempt: report.Attempts, Err: step, Delay: delay})
 			select {
@@ -157,11 +217,39 @@ func (b *branch) step(ctx context.Context, st *stage) (end stepEnd, err error) {
 	}
 }
 
-// attempt executes a step once, when there is room for it. It returns the step
-// that it forwards to, if any.
-func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report *StepReport) (*pool.Result, *stage, error) {
+// output is the state that a step's end shows.
+func (b *branch) output(s *session, end stepEnd) *State {
 	r := b.run
-	slot, err := r.engine.demand.Enter(ctx, demand.Request{Run: r.demand, Stage: st.demand, Parent: b.scope.caller})
+	if r.options.Observe == nil {
+		return nil
+	}
+	if end.handed {
+		return &State{run: r, table: s.shown, streams: s.shownStreams}
+	}
+	shown, err := r.settled(b.state)
+	if err != nil {
+		shown = ipc.Table{} // no memory for ten bytes: the next step will say so
+	}
+	return &State{run: r, table: shown, streams: keysOf(streamRows(b.state))}
+}
+
+// failFeeding ends a step that failed when its branch had gone on without it.
+func (b *branch) failFeeding(s *session, step *StepError) (stepEnd, error) {
+	switch {
+	case s.fed.failedReading(): // the reader's own branch has the failure
+	case step.Status != StatusFail:
+		return stepEnd{}, step
+	default:
+		b.scope.failedFeeding(step)
+	}
+	return stepEnd{failed: step, handed: true}, nil
+}
+
+// attempt executes a step once, when there is room for it. The session is nil
+// when it did not start.
+func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report *StepReport) (result *pool.Result, s *session, err error) {
+	r, onward := b.run, ctx
+	slot, err := r.engine.demand.Enter(ctx, demand.Request{Run: r.demand, Stage: st.demand, Parent: b.scope.caller, Feeders: r.feeders(input)})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -198,31 +286,26 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 		ctx, stop = context.WithTimeoutCause(ctx, limit, &pool.TimeoutError{Step: st.step.ID, Limit: limit})
 		defer stop()
 	}
-	s := b.newSession(ctx, st, slot, x)
-	defer s.end()
+	s = b.newSession(ctx, onward, st, slot, x, input)
+	defer func() { s.end(err) }()
 	task.OnRequest, task.Work, task.OnAnswer = s.request, s.lent, func() { s.cancel(errStepEnded) }
-	result, err := x.Execute(ctx, &task)
-	if err != nil {
-		return nil, nil, err
+	if result, err = x.Execute(ctx, &task); err != nil {
+		return nil, s, err
 	}
 	slot.Published(result.Published())
 	if result.Received-result.Sent > uint64(worthLooking) {
 		report.MemoryBytes = x.PeakBytes()
 	}
-	forward, err := s.forwarded()
-	if err != nil {
-		r.account.Release(result.State)
-		return nil, nil, err
-	}
-	return result, forward, nil
+	return result, s, nil
 }
 
 // worthLooking is how long a step must run for its executor's memory to be
 // read: the reading costs tens of microseconds.
 const worthLooking = 5 * time.Millisecond
 
-// accept makes a step's result the branch's state.
-func (b *branch) accept(result *pool.Result, report *StepReport) {
+// accept makes a step's result the branch's state, unless the step has handed
+// one over before.
+func (b *branch) accept(result *pool.Result, s *session, report *StepReport) {
 	r := b.run
 	done := result.Done
 	// An executor's own stamps are believed only within what was seen here.
@@ -233,9 +316,14 @@ func (b *branch) accept(result *pool.Result, report *StepReport) {
 		report.HandoverUS = float64(started-b.lastEnd) / 1e3
 	}
 	b.lastEnd = finished
+	report.DecodedBytes, report.EncodedBytes = done.Decoded, done.Encoded
+	if s.fed != nil {
+		r.account.Release(result.State) // nobody's: its state is what it handed over
+		report.OutputBytes = s.handedBytes
+		return
+	}
 	state := r.clean(result.State)
 	report.OutputBytes, report.ReusedBytes = state.Size(), result.Reused
-	report.DecodedBytes, report.EncodedBytes = done.Decoded, done.Encoded
 	r.account.Release(b.state)
 	b.state = state
 }

@@ -109,7 +109,7 @@ func (s stateView) Row(key string) (condition.Row, bool) {
 		return condition.Row{}, false
 	}
 	encoding := ""
-	if row.Encoding() != shm.JSON {
+	if row.Encoding() != shm.JSON && !isStream(&row) {
 		encoding = row.Encoding().String()
 	}
 	return condition.Row{Encoding: encoding, Data: v, Size: v.Size()}, true

@@ -41,6 +41,13 @@ func (e *StepError) Error() string {
 // Unwrap returns the cause.
 func (e *StepError) Unwrap() error { return e.Err }
 
+// saying returns the error with more to its message.
+func (e *StepError) saying(more string) *StepError {
+	said := *e
+	said.Message += more
+	return &said
+}
+
 // RunTimeoutError is a run that took longer than it may.
 type RunTimeoutError struct {
 	Run   string
@@ -128,11 +135,19 @@ func (r *Run) stepError(step string, err error) *StepError {
 		return e
 	}
 	clean := *e
-	clean.Message = r.options.Scrub(e.Message)
+	clean.Message = r.scrub(e.Message)
 	if clean.Details = json.RawMessage(r.options.Scrub(string(e.Details))); !json.Valid(clean.Details) {
 		clean.Details = nil // none, or a number that was a secret
 	}
 	return &clean
+}
+
+// scrub returns a text without what is not to be told.
+func (r *Run) scrub(text string) string {
+	if r.options.Scrub == nil {
+		return text
+	}
+	return r.options.Scrub(text)
 }
 
 // severity trusts an executor only with words that exist.

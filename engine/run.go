@@ -49,8 +49,10 @@ type Run struct {
 	options RunOptions
 	account *ledger.Account
 	store   document.Store
-	empty   func() (ipc.Row, error) // the value {}, held until the run is closed
-	demand  *demand.Run
+	streams streams
+	// The values {} and "[stream]", held until the run is closed.
+	empty, streamText func() (ipc.Row, error)
+	demand            *demand.Run
 
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -81,7 +83,10 @@ type Leaf struct {
 	// Execution is the number of the step's last execution in the branch, as in
 	// Event; 0 when none ran, so that the state is the run's input.
 	Execution int
-	order     int // the step's place in the plan
+	// Streams are the keys of State that show as "[stream]": they stood for
+	// items that nobody kept, and with them the state is no input for a run.
+	Streams []string
+	order   int // the step's place in the plan
 }
 
 func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*Run, error) {
@@ -105,6 +110,7 @@ func (e *Engine) newRun(ctx context.Context, pr *program, options RunOptions) (*
 	r.root = scope{run: r, until: ipc.UntilLeaf, keepGoing: options.KeepGoing}
 	r.store = document.Store{Ledger: e.ledger, Account: r.account}
 	r.empty = sync.OnceValues(func() (ipc.Row, error) { return r.store.WriteJSON([]byte("{}")) })
+	r.streamText = sync.OnceValues(func() (ipc.Row, error) { return r.store.WriteJSON([]byte(ledger.StreamText)) })
 	r.demand = e.demand.NewRun(pr.plan.Options.Concurrency)
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	r.detach = context.AfterFunc(e.ctx, func() { r.cancel(context.Cause(e.ctx)) })
@@ -146,6 +152,9 @@ func (r *Run) run(input Input) {
 func (r *Run) start(ctx context.Context, input Input) error {
 	state, err := input(r.store)
 	if err != nil {
+		return err
+	}
+	if err := r.checkInput(state); err != nil {
 		return err
 	}
 	r.inputBytes = state.Size()

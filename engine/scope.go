@@ -49,13 +49,21 @@ func (s *scope) end(err *StepError) {
 }
 
 // leaf enters the end of a branch, and takes over its state.
-func (s *scope) leaf(st *stage, state ipc.Table, execution int, failed *StepError) {
+func (s *scope) leaf(l Leaf, failed *StepError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaves = append(s.leaves, Leaf{Step: st.step.ID, State: state, Execution: execution, order: st.step.Index})
+	s.leaves = append(s.leaves, l)
 	if s.failed == nil {
 		s.failed = failed
 	}
+}
+
+// failedFeeding enters the failure of a step whose branch has gone on without
+// it. It goes before what came of it there.
+func (s *scope) failedFeeding(failed *StepError) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = failed
 }
 
 // outcome returns how the scope ended.

@@ -25,6 +25,8 @@ type session struct {
 	stage  *stage
 	slot   *demand.Slot
 	x      *pool.Executor
+	input  ipc.Table       // held by the branch
+	onward context.Context // the branch's, for what goes on beside the step
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // calls under way
@@ -39,10 +41,19 @@ type session struct {
 	underWay int
 	forward  string
 	ended    bool
+
+	fed *stream // that the step feeds since it handed its state over
+	// That state as it shows, held, and the keys of its streams and its size.
+	shown        ipc.Table
+	shownStreams []string
+	handedBytes  uint64
+	reading      []reading
 }
 
-func (b *branch) newSession(ctx context.Context, st *stage, slot *demand.Slot, x *pool.Executor) *session {
-	s := &session{branch: b, run: b.run, stage: st, slot: slot, x: x, lent: make(chan func(), 1)}
+// newSession returns the session of an attempt at work until ctx ends. onward is
+// the context of the branch.
+func (b *branch) newSession(ctx, onward context.Context, st *stage, slot *demand.Slot, x *pool.Executor, input ipc.Table) *session {
+	s := &session{branch: b, run: b.run, stage: st, slot: slot, x: x, input: input, onward: onward, lent: make(chan func(), 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	return s
 }
@@ -52,11 +63,12 @@ func (b *branch) newSession(ctx context.Context, st *stage, slot *demand.Slot, x
 var errStepEnded = errors.Join(ErrCancelled, errors.New("the step that called has ended"))
 
 // end ends what the step has under way, waits for that, and gives back what was
-// held for it. Each call is answered before.
-func (s *session) end() {
+// held for it. Each call is answered before. err is why the step failed.
+func (s *session) end(err error) {
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()
+	s.endStreams(err)
 	s.cancel(errStepEnded)
 	select {
 	case f := <-s.lent: // it came too late to be taken
@@ -89,6 +101,18 @@ func (s *session) request(e *ipc.Envelope) error {
 		defer s.mu.Unlock()
 		s.forward = m.Step
 		return nil
+	case *ipc.Stream:
+		return s.stream(e.ID, m, e.State)
+	case *ipc.Consume:
+		return s.consume(e.ID, m)
+	case *ipc.Wake:
+		if st := s.streamNamed(m.Stream); st != nil {
+			st.wake(s)
+		}
+		return nil
+	case *ipc.StreamEnd:
+		s.streamEnd(m)
+		return nil
 	}
 	return fmt.Errorf("a step may not send %s", e.Message.Type())
 }
@@ -97,6 +121,10 @@ func (s *session) request(e *ipc.Envelope) error {
 func (s *session) forwarded() (*stage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.forwardedLocked()
+}
+
+func (s *session) forwardedLocked() (*stage, error) {
 	if s.forward == "" {
 		return nil, nil
 	}
@@ -114,10 +142,17 @@ func (s *session) unknown(name, does, step string) *StepError {
 
 // refuse answers a request with a failure.
 func (s *session) refuse(id uint64, err error) {
-	e := s.run.stepError(s.stage.step.ID, err)
-	m := &ipc.Fail{Severity: ipc.Severity(e.Status), Name: e.Name, Message: e.Message, Details: string(e.Details)}
 	// A channel that is broken ends the step.
-	_ = s.x.Send(&ipc.Envelope{ID: id, Message: m})
+	_ = s.x.Send(s.refusal(id, err))
+}
+
+// refusePosted is refuse for where messages are handled, for answers that stand
+// in order with others posted.
+func (s *session) refusePosted(id uint64, err error) { s.x.Post(s.refusal(id, err)) }
+
+func (s *session) refusal(id uint64, err error) *ipc.Envelope {
+	e := s.run.stepError(s.stage.step.ID, err)
+	return &ipc.Envelope{ID: id, Message: &ipc.Fail{Severity: ipc.Severity(e.Status), Name: e.Name, Message: e.Message, Details: string(e.Details)}}
 }
 
 // refuseSoon is refuse for where messages are handled, which must not wait for

@@ -241,6 +241,11 @@ func (r *textReporter) summary(s *engine.Stats, result *engine.Result, written i
 	case written > 0 && out.path != "":
 		r.line("  final state: %s in %s", size(uint64(written)), out.path)
 	}
+	for _, leaf := range result.Leaves {
+		for _, key := range leaf.Streams {
+			r.line(`  state.%s of step %q is "[stream]": nobody read or kept its items, so this state cannot be the input of another run`, key, leaf.Step)
+		}
+	}
 }
 
 // logMessage prints a structured line as people would write it: a record's

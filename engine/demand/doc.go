@@ -38,8 +38,8 @@
 //
 // A task that has handed its state over and goes on to feed a stream of it calls
 // [Slot.Feed]: it is blocked until it leaves. The task that reads the stream
-// enters with the feeder as Parent and Stream set: the feeder waits for it as
-// a caller does. A reader cannot go on without its feeder either, so while the
+// enters with the feeder among its Feeders: the feeder waits for it as a caller
+// does. A reader cannot go on without its feeder either, so while the
 // feeder waits for a call of its own the reader is blocked as well, without
 // anybody's doing, and with it the readers of what it feeds.
 //

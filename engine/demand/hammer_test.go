@@ -22,7 +22,11 @@ func TestHammer(t *testing.T) {
 	runs := []*Run{s.NewRun(0), s.NewRun(2), s.NewRun(0)}
 	var enter func(ctx context.Context, rnd *rand.Rand, run *Run, parent *Slot, depth int) error
 	enter = func(ctx context.Context, rnd *rand.Rand, run *Run, parent *Slot, depth int) error {
-		w, err := s.Enter(ctx, Request{Run: run, Stage: stages[rnd.IntN(len(stages))], Parent: parent, Stream: rnd.IntN(4) == 0})
+		request := Request{Run: run, Stage: stages[rnd.IntN(len(stages))], Parent: parent}
+		if parent != nil && rnd.IntN(4) == 0 {
+			request.Parent, request.Feeders = nil, []*Slot{parent}
+		}
+		w, err := s.Enter(ctx, request)
 		if err != nil {
 			return err
 		}

@@ -147,7 +147,11 @@ func (p *play) count(r, stage, by int) {
 // task plays one task and what it calls; items is the stream it reads, or nil.
 func (p *play) task(ctx context.Context, r int, t *taskPlan, parent *Slot, items <-chan struct{}) error {
 	time.Sleep(t.start)
-	slot, err := p.s.Enter(ctx, Request{Run: p.runs[r], Stage: p.stages[t.stage], Parent: parent, Stream: items != nil})
+	request := Request{Run: p.runs[r], Stage: p.stages[t.stage], Parent: parent}
+	if items != nil {
+		request.Parent, request.Feeders = nil, []*Slot{parent}
+	}
+	slot, err := p.s.Enter(ctx, request)
 	if err != nil {
 		return err
 	}

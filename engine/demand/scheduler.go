@@ -2,6 +2,7 @@ package demand
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,11 +90,12 @@ func (r *Run) unpark(g *group) {
 type Request struct {
 	Run   *Run
 	Stage *Stage
-	// Parent is the task that waits for this one and has said so (Block, Feed);
-	// nil when nobody called it.
+	// Parent is the task that waits for this one and has said so by Block; nil
+	// when nobody called it.
 	Parent *Slot
-	// Stream: this task reads a stream that Parent feeds.
-	Stream bool
+	// Feeders are the tasks whose streams this one reads, and which have said
+	// so by Feed. None stands here twice.
+	Feeders []*Slot
 	// Reserve is how many bytes the task is expected to publish, for one that
 	// knows better than its stage; 0: as the stage says.
 	Reserve uint64
@@ -114,11 +116,8 @@ func (s *Scheduler) Enter(ctx context.Context, r Request) (*Slot, error) {
 	if s.memory == 0 {
 		w.reserve = 0
 	}
-	if p := r.Parent; p != nil {
-		w.depth = p.depth + 1
-		if p.waitsFor(w, r.Stream) {
-			s.dispatch() // what waited may find places lent
-		}
+	if s.connect(w, r.Parent, r.Feeders) {
+		s.dispatch() // what waited may find places lent
 	}
 	// Nobody who waits could be admitted now, so one who can passes nobody. But
 	// what fits into memory must not pass what does not for ever.
@@ -135,6 +134,20 @@ func (s *Scheduler) Enter(ctx context.Context, r Request) (*Slot, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// connect enters who waits for w. It reports whether that made stages lend places.
+func (s *Scheduler) connect(w *Slot, parent *Slot, feeders []*Slot) bool {
+	lent := false
+	if parent != nil {
+		w.depth = parent.depth + 1
+		lent = parent.waitsFor(w, false)
+	}
+	for _, f := range feeders {
+		w.depth = max(w.depth, f.depth+1)
+		lent = f.waitsFor(w, true) || lent
+	}
+	return lent
 }
 
 // wait waits until the slot is in no queue any more. The lock is held when it
@@ -167,24 +180,23 @@ func (s *Scheduler) wait(ctx context.Context, w *Slot) error {
 	return context.Cause(ctx)
 }
 
-// forget takes the slot out of the stream it reads and the one it feeds.
+// forget takes the slot out of the streams it reads and the one it feeds.
 func (s *Scheduler) forget(w *Slot) {
-	if f := w.feeder; f != nil {
-		for i := range f.readers {
-			if f.readers[i] == w {
-				f.readers = append(f.readers[:i], f.readers[i+1:]...)
-				break
-			}
-		}
-		w.feeder = nil
+	for _, f := range w.feeders {
+		f.readers = without(f.readers, w)
 	}
+	w.feeders = nil
 	if w.stalled() {
 		w.stall(-1)
 	}
 	for _, r := range w.readers {
-		r.feeder = nil
+		r.feeders = without(r.feeders, w)
 	}
 	w.readers = nil
+}
+
+func without(slots []*Slot, w *Slot) []*Slot {
+	return slices.DeleteFunc(slots, func(other *Slot) bool { return other == w })
 }
 
 // dispatch admits whatever waits and can be admitted.

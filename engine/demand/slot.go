@@ -18,7 +18,7 @@ type Slot struct {
 	calls   int      // outstanding
 	called  []*Stage // by them
 	feeding bool
-	feeder  *Slot   // whose stream it reads, until either leaves
+	feeders []*Slot // whose streams it reads, until either leaves
 	readers []*Slot // of its stream
 	stalls  int     // feeders above it that wait for a call
 
@@ -150,21 +150,30 @@ func (w *Slot) Leave() {
 func (w *Slot) waitsFor(other *Slot, reads bool) bool {
 	lent := w.stage.calls(other.stage)
 	if reads && w.state != outside {
-		other.feeder = w
+		other.feeders = append(other.feeders, w)
 		w.readers = append(w.readers, other)
 		if w.stalled() {
-			other.stalls = 1
+			other.stalls++
 		}
-		for f := w; f != nil; f = f.feeder {
-			for _, st := range f.called {
-				lent = other.stage.calls(st) || lent
-			}
-		}
+		lent = other.waitsForCallsOf(w) || lent
 	} else if !reads {
 		if !slices.Contains(w.called, other.stage) {
 			w.called = append(w.called, other.stage)
 		}
 		lent = w.readersWaitFor(other.stage) || lent
+	}
+	return lent
+}
+
+// waitsForCallsOf enters that w gets nothing until what its feeder, and those
+// that feed that one, call returns.
+func (w *Slot) waitsForCallsOf(feeder *Slot) bool {
+	lent := false
+	for _, st := range feeder.called {
+		lent = w.stage.calls(st) || lent
+	}
+	for _, f := range feeder.feeders {
+		lent = w.waitsForCallsOf(f) || lent
 	}
 	return lent
 }

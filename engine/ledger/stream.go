@@ -54,14 +54,15 @@ func (a *Account) OpenStream(key string, enc shm.Encoding, want uint64, unused f
 	return s, ipc.Row{Key: key, Spans: []shm.Ref{{Segment: s.ID, Encoding: enc, Flags: shm.FlagStream}}}, nil
 }
 
-// File returns the memory's descriptor, for sending; nil after Close.
-func (s *Stream) File() *os.File {
+// Open returns a descriptor of the memory, the caller's to close. It fails with
+// shm.ErrClosed after Close.
+func (s *Stream) Open() (*os.File, error) {
 	s.account.ledger.mu.Lock()
 	defer s.account.ledger.mu.Unlock()
 	if s.closed {
-		return nil
+		return nil, shm.ErrClosed
 	}
-	return s.file
+	return duplicate(s.file)
 }
 
 // Close gives the memory up, as far as this process holds it. Rows that still

@@ -29,7 +29,12 @@ func TestStream(t *testing.T) {
 	if s.Capacity != 128<<10 || l.Bytes() != 128<<10 {
 		t.Fatalf("capacity %d, %d bytes counted", s.Capacity, l.Bytes())
 	}
-	if info, err := s.File().Stat(); err != nil || info.Size() != 4096+128<<10 {
+	f, err := s.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() != 4096+128<<10 {
 		t.Fatal(info, err)
 	}
 	state := object(row)
@@ -56,8 +61,8 @@ func TestStream(t *testing.T) {
 	}
 	s.Close()
 	s.Close()
-	if l.Bytes() != 0 || s.File() != nil {
-		t.Fatalf("%d bytes left", l.Bytes())
+	if _, err := s.Open(); l.Bytes() != 0 || !errors.Is(err, shm.ErrClosed) {
+		t.Fatalf("%d bytes left, opened: %v", l.Bytes(), err)
 	}
 }
 

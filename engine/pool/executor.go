@@ -116,7 +116,7 @@ type Executor struct {
 	outbound sync.Mutex      // keeps owed messages and the execute after them in order
 	owed     chan struct{}   // capacity 1: something is owed that should not wait
 	task     atomic.Pointer[sink]
-	wakes    notices         // to be sent by settle
+	posts    posts           // to be sent by settle
 	runs     map[string]bool // runs served, for specs without reuse
 	idleFrom time.Time
 
@@ -209,7 +209,7 @@ func (p *Pool) start(ctx context.Context, spec *Spec, key string) (*Executor, er
 	return x, nil
 }
 
-var grants = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls}
+var grants = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls, ipc.CapabilityStreams}
 
 // Hello returns what the executor said of itself.
 func (x *Executor) Hello() *ipc.Hello { return x.hello }
@@ -224,6 +224,9 @@ func (x *Executor) serve() {
 	x.process.kill()
 	<-x.process.reaped
 	x.owner.Close()
+	for _, e := range x.posts.take(true) {
+		closeFile(e)
+	}
 	sent, received := x.peer.Bytes()
 	x.pool.gone(x, sent+received)
 	close(x.lost)
@@ -281,7 +284,7 @@ func (x *Executor) settle() {
 			x.outbound.Lock()
 			err := x.sendOwed()
 			if err == nil {
-				err = x.sendNotices()
+				err = x.sendPosts()
 			}
 			x.outbound.Unlock()
 			if err != nil {

@@ -75,42 +75,69 @@ func (x *Executor) attach(t ipc.Table) error {
 	return nil
 }
 
-// Wake sends a wake for the stream soon. It never waits: it is called where
-// another executor's messages are handled, which must not depend on how fast
-// this one reads.
-func (x *Executor) Wake(stream shm.SegmentID) {
-	x.wakes.add(stream)
+// maxPosts is how many posted messages an executor may leave unread.
+const maxPosts = 4096
+
+// Post sends a message to the step soon, after those posted before. It never
+// waits: it is called where another executor's messages are handled, which must
+// not depend on how fast this one reads. It takes e.File over. An executor that
+// does not read what is posted to it is ended.
+func (x *Executor) Post(e *ipc.Envelope) {
+	if !x.posts.add(e) {
+		x.fail(fmt.Errorf("it asks faster than it reads the answers: %d messages are waiting for it", maxPosts))
+	}
 	x.nudge()
 }
 
-// notices are wakes that are to be sent, each stream's once.
-type notices struct {
-	mu      sync.Mutex
-	streams []shm.SegmentID
+// posts are messages that are to be sent.
+type posts struct {
+	mu     sync.Mutex
+	queue  []*ipc.Envelope
+	closed bool
 }
 
-func (n *notices) add(id shm.SegmentID) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if !slices.Contains(n.streams, id) {
-		n.streams = append(n.streams, id)
+// add reports whether there was room.
+func (p *posts) add(e *ipc.Envelope) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.queue) == maxPosts {
+		closeFile(e)
+		return p.closed
+	}
+	// A wake says to look again, which nobody does twice for what is already there.
+	if m, ok := e.Message.(*ipc.Wake); ok && slices.ContainsFunc(p.queue, func(q *ipc.Envelope) bool {
+		other, ok := q.Message.(*ipc.Wake)
+		return ok && other.Stream == m.Stream
+	}) {
+		return true
+	}
+	p.queue = append(p.queue, e)
+	return true
+}
+
+// take returns what was posted. After a last one nothing is taken in any more.
+func (p *posts) take(last bool) []*ipc.Envelope {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	queue := p.queue
+	p.queue, p.closed = nil, p.closed || last
+	return queue
+}
+
+func closeFile(e *ipc.Envelope) {
+	if e.File != nil {
+		_ = e.File.Close() // a descriptor that was sent, or never will be
 	}
 }
 
-func (n *notices) take() []shm.SegmentID {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	streams := n.streams
-	n.streams = nil
-	return streams
-}
-
-// sendNotices is called with outbound held.
-func (x *Executor) sendNotices() error {
-	for _, id := range x.wakes.take() {
-		if err := x.peer.Send(&ipc.Envelope{Message: &ipc.Wake{Stream: id}}); err != nil {
-			return err
+// sendPosts is called with outbound held.
+func (x *Executor) sendPosts() error {
+	var failed error
+	for _, e := range x.posts.take(false) {
+		if failed == nil {
+			failed = x.peer.Send(e)
 		}
+		closeFile(e)
 	}
-	return nil
+	return failed
 }

@@ -62,6 +62,9 @@ type State struct {
 	// one value under an empty key; or "absent", with none.
 	Kind   string  `json:"kind"`
 	Values []Value `json:"values,omitempty"`
+	// Streams are the keys whose value, "[stream]", stands for items that were
+	// not kept: with them the state is no input for another run.
+	Streams []string `json:"streams,omitempty"`
 }
 
 // Value is one run of bytes in the payload.

@@ -98,6 +98,7 @@ func (s *sink) Event(e engine.Event) error {
 			m.Status, m.DurationUS, m.MemoryBytes = string(r.Status), r.DurationUS, r.MemoryBytes
 		}
 		if e.State != nil {
+			m.States = []State{{Streams: e.State.Streams()}}
 			return s.write(m, e.State.Ledger(), e.State.Table())
 		}
 	default:
@@ -112,7 +113,7 @@ func (s *sink) Complete(run string, r *engine.Result) error {
 	keys := r.Keys()
 	tables := make([]ipc.Table, len(r.Leaves))
 	for i, leaf := range r.Leaves {
-		m.States = append(m.States, State{Leaf: keys[i]})
+		m.States = append(m.States, State{Leaf: keys[i], Streams: leaf.Streams})
 		tables[i] = leaf.State
 	}
 	return s.write(m, r.Ledger(), tables...)

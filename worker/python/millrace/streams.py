@@ -37,10 +37,10 @@ class Signals:
         if m.name:
             self.error = m
 
-    def check(self, whose):
+    def check(self):
         m = self.error
         if m is not None:
-            raise StreamError(f"the step that {whose} failed: {m.message}", m.name, m.severity if m.severity else "exception")
+            raise StreamError(m.message, m.name, m.severity if m.severity else "exception")
 
 
 class Incoming:
@@ -158,7 +158,7 @@ class Incoming:
         ring = self._ring
         while True:
             self._flow.drain()
-            self._signals.check(f"feeds {self._name}")
+            self._signals.check()
             ended = self._signals.ended
             view = ring.take()
             if view is not None:
@@ -260,7 +260,7 @@ class _Outgoing:
 
         while True:
             flow.drain()
-            signals.check("reads the stream")
+            signals.check()
             if signals.ended:
                 return False
             if ring.fits(size):
