@@ -38,7 +38,7 @@ func (s *Server) socket(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	var m *meter
-	ws, acceptErr := websocket.Accept(&hijacker{w, func(c net.Conn) net.Conn {
+	ws, acceptErr := websocket.Accept(&hijacker{w, func(c net.Conn) *meter {
 		m = &meter{Conn: c, gate: s.gate, cut: &s.cut, max: max(0, s.options.MaxFrame), closed: make(chan struct{})}
 		return m
 	}}, req, &websocket.AcceptOptions{CompressionMode: s.options.Compression, InsecureSkipVerify: true})

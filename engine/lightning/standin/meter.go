@@ -154,15 +154,25 @@ func (m *meter) begin() bool {
 // hijacker puts the meter below the websocket that a handler makes.
 type hijacker struct {
 	http.ResponseWriter
-	wrap func(net.Conn) net.Conn
+	wrap func(net.Conn) *meter
 }
 
-// Hijack implements http.Hijacker. A worker sends its first frame after the
-// response, so the reader returned has nothing of it.
+// Hijack implements http.Hijacker. The start of the worker's first frame may
+// have been read with its request: the response leaves before the reader does.
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
-	return h.wrap(c), rw, nil
+	m := h.wrap(c)
+	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	if err != nil {
+		return nil, nil, err
+	}
+	m.bytes.Add(int64(len(early)))
+	if !m.follow(early) {
+		m.Close()
+		return nil, nil, net.ErrClosed
+	}
+	return m, rw, nil
 }
