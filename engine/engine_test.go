@@ -31,6 +31,9 @@ const asWorker = "MILLRACE_TEST_WORKER"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asWorker) != "" {
+		if len(os.Args) > 1 && os.Args[1] == "rogue" {
+			runRogue()
+		}
 		worker.Main(testFunctions)
 	}
 	if err := os.Setenv(asWorker, "1"); err != nil { // for the executors to inherit
