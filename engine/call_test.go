@@ -8,7 +8,6 @@ import (
 	"maps"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,15 +122,6 @@ var callFunctions = worker.Functions{
 		go worker.Call(ctx, c.Step, arg, worker.CallOptions{})
 		time.Sleep(20 * time.Millisecond)
 		return s.Set("left", true)
-	},
-	// napOrDie sleeps a moment, and now and then ends its process.
-	"napOrDie": func(_ context.Context, s *worker.State) error {
-		n, err := worker.Get[int](s, "n")
-		if err != nil {
-			return err
-		}
-		time.Sleep(time.Duration(n%5) * time.Millisecond)
-		return s.Set("n", 2*n)
 	},
 }
 
@@ -311,46 +301,6 @@ steps:
 `), `{}`, RunOptions{})
 	if out.Err != nil || out.document != `{"left":true}` || time.Since(begin) > 20*time.Second {
 		t.Fatal(out.document, out.Err, time.Since(begin))
-	}
-}
-
-func TestCancelInNestedCalls(t *testing.T) {
-	e := newEngine(t, Options{MaxExecutors: 1})
-	p := flow(t, `
-steps:
-  - id: one
-    configuration: {step: two}
-    @call
-  - id: two
-    configuration: {step: three}
-    @call
-  - id: three
-    @sleep
-`)
-	var deepest atomic.Int64
-	r, err := e.Submit(t.Context(), p, EmptyInput(), RunOptions{Observe: func(e Event) {
-		if e.Type == EventStepStart {
-			deepest.Store(int64(e.Depth))
-		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(20 * time.Second); deepest.Load() < 2; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the third step did not start")
-		}
-	}
-	r.Cancel()
-	res, err := r.Wait(t.Context())
-	if err != nil || res.Status != StatusCancel {
-		t.Fatal(res.Status, res.Err, err)
-	}
-	if err := r.Close(); err != nil {
-		t.Error(err)
-	}
-	if h := e.Host(); h.StateBytes != 0 || h.Demand.Running+h.Demand.Blocked != 0 {
-		t.Errorf("left: %+v", h)
 	}
 }
 

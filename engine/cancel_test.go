@@ -56,3 +56,41 @@ steps:
 		t.Fatalf("it ended %s: %v", got.Status, got.Err)
 	}
 }
+
+// A cancel in the middle of calls ends everybody below, wherever they are, and
+// gives everything back.
+func TestCancelInNestedCalls(t *testing.T) {
+	e := newEngine(t, Options{MaxExecutors: 3})
+	p := flow(t, gatherFlow)
+	input, _ := gatherInput()
+	for _, at := range []int{1, 2, 3, 5, 9, 17, 30} {
+		starts := 0
+		got := runAndCancel(t, e, p, input, func(ev Event) bool {
+			if ev.Type == EventStepStart {
+				starts++
+			}
+			return starts == at
+		})
+		if got.Status != StatusCancel {
+			t.Errorf("cancelled at start %d it ended %s: %v", at, got.Status, got.Err)
+		}
+	}
+}
+
+// One that is cancelled while its steps do nothing but wait for each other.
+func TestCancelOfWaitingCallers(t *testing.T) {
+	got := runAndCancel(t, newEngine(t, Options{MaxExecutors: 1}), flow(t, `
+steps:
+  - id: one
+    configuration: {step: two}
+    @call
+  - id: two
+    configuration: {step: three}
+    @call
+  - id: three
+    @sleep
+`), `{}`, func(ev Event) bool { return ev.Type == EventStepStart && ev.Depth == 2 })
+	if got.Status != StatusCancel {
+		t.Errorf("it ended %s: %v", got.Status, got.Err)
+	}
+}
