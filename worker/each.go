@@ -28,8 +28,9 @@ type EachOptions struct {
 	Until   Until
 	Timeout time.Duration
 	// Collect goes on after a call has failed, and yields the error in its
-	// place. Otherwise the first failure is the last thing that is yielded, and
-	// the calls under way are cancelled.
+	// place, as errors: "collect" does in the other languages. Otherwise the
+	// first failure to arrive is the last thing that is yielded, and the calls
+	// under way are cancelled.
 	Collect bool
 }
 

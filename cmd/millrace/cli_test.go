@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,12 +15,38 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/millrace/millrace/worker"
 )
 
 // program is the real command, built once: the tests run it as a person would.
 var program string
 
+// asWorker, in the environment, makes this binary a worker for its own tests.
+const asWorker = "MILLRACE_TEST_WORKER"
+
+var testFunctions = worker.Functions{
+	// pack compresses data into packed.
+	"pack": func(_ context.Context, s *worker.State) error {
+		data, err := s.Raw("data")
+		if err != nil {
+			return err
+		}
+		encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return err
+		}
+		frame := encoder.EncodeAll(data, nil)
+		return errors.Join(encoder.Close(), s.SetRaw("packed", worker.Raw, frame), s.Delete("data"))
+	},
+}
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asWorker) != "" {
+		worker.Main(testFunctions)
+	}
 	dir, err := os.MkdirTemp("", "millrace-cli")
 	if err != nil {
 		panic(err)

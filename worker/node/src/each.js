@@ -14,7 +14,7 @@ import { put } from './lazy.js';
  * @property {number} [timeout] of each call, in milliseconds
  * @property {string} [key] under which a page stands in the called step's state; "data" by default
  * @property {object} [state] its other keys
- * @property {'first' | 'collect'} [errors] end with the first error (default), or give each as a result
+ * @property {'first' | 'collect'} [errors] throw the first error to arrive (default), or give each in place of its page's result
  */
 
 /** What came of one page. */
@@ -35,7 +35,7 @@ export class EachResult {
   get step() {
     return this.#result?.step ?? this.error?.step;
   }
-  /** The state, readable until the next result is asked for. Throws the error if there is one. */
+  /** The state, readable until the next result is asked for. Throws the error in place of which there is none. */
   get state() {
     if (this.error) throw this.error;
     return this.#result.state;
@@ -67,7 +67,8 @@ export async function* each(calls, pages, step, options = {}) {
   let count = 0;
   let isPulling = false;
   let isExhausted = false;
-  let failure = null;
+  let isEnding = false; // nothing more is begun
+  let failure = null; // of the source
   let wake = () => {};
   const asleep = () => new Promise((resolve) => (wake = resolve));
 
@@ -77,13 +78,13 @@ export async function* each(calls, pages, step, options = {}) {
     underWay.add(call);
     const settle = (result, error) => {
       underWay.delete(call);
-      if (error && errors === 'first') failure ??= { error };
-      else ready.push(new EachResult(index, result, error));
+      ready.push(new EachResult(index, result, error));
+      isEnding ||= Boolean(error) && errors === 'first';
       wake();
     };
     call.promise.then((result) => settle(result), (error) => settle(null, error));
   };
-  const hasRoom = () => !isExhausted && !failure && underWay.size + ready.length < concurrency;
+  const hasRoom = () => !isExhausted && !isEnding && underWay.size + ready.length < concurrency;
   const pull = async () => {
     if (isPulling) return;
     isPulling = true;
@@ -91,11 +92,11 @@ export async function* each(calls, pages, step, options = {}) {
       while (hasRoom()) {
         const { done, value } = await source.next();
         if (done) isExhausted = true;
-        else if (!failure) launch(value);
+        else if (!isEnding) launch(value);
       }
     } catch (error) {
-      isExhausted = true;
-      failure ??= { error };
+      isExhausted = isEnding = true;
+      failure = { error };
     } finally {
       isPulling = false;
       wake();
@@ -114,11 +115,12 @@ export async function* each(calls, pages, step, options = {}) {
       }
       if (failure) throw failure.error;
       last = ready.shift();
+      if (last.error && errors === 'first') throw last.error;
       yield last;
     }
   } finally {
     last?.release();
-    failure ??= { error: null };
+    isEnding = true;
     const reason = new Error('no more results are asked for');
     for (const call of underWay) call.cancel(reason);
     for (const result of ready) result.release();

@@ -53,7 +53,7 @@ export class Encoder {
     const origin = value !== null && typeof value === 'object' ? originOf(value) : undefined;
     if (origin?.form === 'lazy' && !origin.decoded) return this.#spansOf(origin, key);
     if (origin?.form === 'small' && !isChanged(origin)) return origin.row.spans;
-    if (origin?.form === 'bytes' && origin.input.sameBytes(origin)) return origin.row.spans;
+    if (origin?.form === 'bytes') return origin.input.sameBytes(origin) ? origin.row.spans : this.raw({ bytes: value, encoding: origin.row.spans[0].encoding });
     const sink = this.#sink(origin);
     try {
       const resolved = origin?.form === 'lazy' ? resolve(origin.value, key) : resolve(value, key);

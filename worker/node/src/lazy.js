@@ -64,6 +64,15 @@ export function originOf(value) {
   return origin?.input.isOpen ? origin : undefined;
 }
 
+/**
+ * The encoding of the row of bytes that a value came from, also when that row
+ * cannot be read any more; undefined for any other value.
+ */
+export function encodingOf(value) {
+  const origin = ArrayBuffer.isView(value) ? origins.get(value) : undefined;
+  return origin?.form === 'bytes' ? origin.row.spans[0].encoding : undefined;
+}
+
 /** Keeps what a stand-in came with readable until the step ends. */
 export function keep(value) {
   const origin = originOf(value);

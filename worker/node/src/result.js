@@ -7,7 +7,7 @@
 import { Kind, NO_TABLE } from './frames.js';
 import { Encoder } from './encode.js';
 import { StepError } from './errors.js';
-import { originOf, originOfText, untouched } from './lazy.js';
+import { encodingOf, originOf, originOfText, untouched } from './lazy.js';
 import { Encoded, hasJSONForm, isBoxed, isItemSource, isStream, STREAM_TEXT } from './values.js';
 
 /**
@@ -89,6 +89,9 @@ function rowOf(encoder, input, state, key, view) {
   const from = originOf(value);
   // Asking a stand-in what it is an instance of would decode it.
   if (!from && value instanceof Encoded) return encoder.raw(value);
+  // Bytes of a result that was forgotten stay what they are.
+  const encoding = from ? undefined : encodingOf(value);
+  if (encoding) return encoder.raw(new Encoded(value, encoding));
   if (from?.form === 'stream') {
     enter(STREAM_TEXT);
     if (value.isUsed) return encoder.encode(key, STREAM_TEXT);

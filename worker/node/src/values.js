@@ -4,6 +4,8 @@
  * @module
  */
 
+import { Encoding } from './frames.js';
+
 /** What a stream is shown as outside. */
 export const STREAM_TEXT = '[stream]';
 
@@ -40,6 +42,16 @@ export class Encoded {
     this.bytes = bytes;
     this.encoding = encoding;
   }
+}
+
+/**
+ * Bytes as the value of a top-level key, of a state or of an argument: a row of
+ * raw bytes, where a Buffer would be written as JSON.stringify writes it.
+ * @param {Uint8Array} bytes
+ */
+export function raw(bytes) {
+  if (!(bytes instanceof Uint8Array)) throw new TypeError('raw: the bytes must be a Uint8Array, such as a Buffer');
+  return new Encoded(bytes, Encoding.RAW);
 }
 
 const BOXED = new Set(['[object Number]', '[object String]', '[object Boolean]', '[object BigInt]']);

@@ -215,6 +215,35 @@ test('each ends with the first error, and cancels the rest', async () => {
   assert.deepEqual(s.cancelled, s.calls.slice(2));
 });
 
+test('results that arrive before the first error are given before it', async () => {
+  s.onCall = async ({ table }) => {
+    const { data } = s.read(table);
+    if (data < 2) return { data };
+    await soon(); // answered last
+    fail({ severity: 'fail', name: 'JobError', message: 'two' });
+  };
+  assert.deepEqual((await done('firstInTurn', { pages: [0, 1, 2] })).state, { seen: [0, 1], error: 'two' });
+});
+
+test('bytes of a result stay bytes, by reference where it is kept', async () => {
+  const rows = [];
+  s.onCall = ({ table }) => {
+    const row = s.row('packed', Buffer.from([200, s.read(table).data]));
+    rows.push(row);
+    return { kind: 1, rows: [row] };
+  };
+  const r = await done('packed', { pages: [7, 8, 9] });
+  const bytes = Object.fromEntries(r.table.rows.map((row) => [row.key, [row.spans[0].encoding, ...s.segments.view(row.spans[0])]]));
+  assert.deepEqual(bytes, { own: [3, 1, 2, 3], 'page-0': [3, 200, 7], 'page-1': [3, 200, 8], 'page-2': [3, 200, 9] });
+  assert.deepEqual(refs(r.table.rows[2]), refs(rows[1]));
+});
+
+test('bytes as an argument, and what is none', async () => {
+  s.onCall = ({ table }) => ({ seen: [table.rows[0].spans[0].encoding, ...s.segments.view(table.rows[0].spans[0])] });
+  assert.deepEqual((await done('rawArgument')).state, { seen: [3, 4, 5] });
+  assert.match((await s.fn('notRaw', {})).message, /must be a Uint8Array/);
+});
+
 test('each can give errors as results', async () => {
   s.onCall = ({ table }) => (s.read(table).data === 2 ? fail({ severity: 'fail', name: 'JobError', message: 'two' }) : {});
   assert.deepEqual((await done('collect', { pages: [1, 2, 3] })).state.seen, [[0, 'ok', ''], [1, 'JobError', 'two'], [2, 'ok', '']]);

@@ -17,10 +17,10 @@ __version__ = "0.1.0"
 
 from .executor import Context
 from .state import State
-from .steperror import Cancelled, CallError, EachError, StepError, StreamError
+from .steperror import Cancelled, CallError, StepError, StreamError
 from .streams import Stream
 
-__all__ = ["CallError", "Cancelled", "Context", "EachError", "State", "StepError", "Stream", "StreamError", "main"]
+__all__ = ["CallError", "Cancelled", "Context", "State", "StepError", "Stream", "StreamError", "main"]
 
 
 def main(functions=None):

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from .state import Row, State
-from .steperror import CallError, EachError
+from .steperror import CallError
 from .streams import Incoming
 
 MAX_CONCURRENCY = 4096
@@ -12,9 +12,8 @@ MAX_CONCURRENCY = 4096
 
 class Each:
     """The iterator that each returns: of the calls' results, in the order in
-    which they arrive. index is the number of the page that the last one is for;
-    errors are those collected so far. close (or a with block) cancels the calls
-    that are under way."""
+    which they arrive. index is the number of the page that the last one is for.
+    close (or a with block) cancels the calls that are under way."""
 
     def __init__(self, flow, pages, step, concurrency, until, key, errors, timeout):
         if not 1 <= concurrency <= MAX_CONCURRENCY:
@@ -23,7 +22,7 @@ class Each:
             raise ValueError(f"errors={errors!r}: use first or collect")
         if not isinstance(pages, Iterable) or isinstance(pages, (str, bytes, dict, State)):
             raise TypeError(f"each takes an iterable of pages, not a {type(pages).__name__}")
-        self.index, self.errors = None, []
+        self.index = None
         self._flow, self._step, self._key = flow, step, key
         self._pages = iter(pages)
         self._stream = pages if isinstance(pages, Incoming) else None
@@ -62,10 +61,9 @@ class Each:
                 self._start_more(holding=True)
                 result = self._flow.result(self._step, e, lease)
             except CallError as error:
-                if self._collect:
-                    self.errors.append((index, error))
-                    continue
                 self.index = index
+                if self._collect:
+                    return error
                 self.close()
                 raise
             except BaseException:
@@ -73,9 +71,6 @@ class Each:
                 raise
             self.index = index
             return result
-        if self.errors:
-            errors, self.errors = self.errors, []
-            raise EachError(self._step, errors, self._started)
         raise StopIteration
 
     def close(self):

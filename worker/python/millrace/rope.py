@@ -3,6 +3,7 @@ concatenation of pieces of other values and of the punctuation between them."""
 
 from .plain import join
 from .state import Row, State
+from .steperror import CallError
 from .wire import JSON
 
 _SPACE = b" \t\n\r"
@@ -82,6 +83,8 @@ class Rope(Row):
 
 def append(state, key, piece, piece_key):
     """State.append."""
+    if isinstance(piece, CallError):
+        raise piece
     rope = _rope_of(state, key)
     if not isinstance(piece, State):
         if not isinstance(piece, (list, tuple)):

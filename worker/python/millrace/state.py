@@ -291,8 +291,8 @@ class State(MutableMapping):
         up when the next one is asked for, unless something still refers to it.
 
         errors="first": the first CallError is raised, the other calls are
-        cancelled. errors="collect": when all other results were given, an
-        EachError with all of them is raised."""
+        cancelled. errors="collect": a CallError is given in place of its page's
+        result, and the others go on."""
         return self._input.flow.each(pages, step, concurrency, until=until, key=key, errors=errors, timeout=timeout)
 
     def forward(self, step, **head):

@@ -20,25 +20,15 @@ class StepError(Exception):
 
 class CallError(StepError):
     """What a called step failed with: its name, severity and details. A step
-    that does not catch it fails with the same."""
+    that does not catch it fails with the same. Where each collects errors it
+    stands in place of a result; using it as one raises it."""
 
     def __init__(self, step, message, name, severity, details=None):
         super().__init__(message, name, severity if severity in SEVERITIES else "exception", details)
         self.step = step
 
-
-class EachError(StepError):
-    """Some calls of an each failed. errors has (index of the page, CallError)
-    of each, in the order in which they arrived."""
-
-    def __init__(self, step, errors, calls):
-        index, first = errors[0]
-        shown = [{"page": i, "name": e.name, "message": str(e)} for i, e in errors[:20]]
-        super().__init__(
-            f"{len(errors)} of {calls} calls of step {step!r} failed, the first for page {index}: {first.name}: {first}",
-            first.name, first.severity, {"step": step, "failed": len(errors), "calls": calls, "errors": shown},
-        )  # fmt: skip
-        self.step, self.errors = step, errors
+    def __getitem__(self, key):
+        raise self
 
 
 class StreamError(StepError):

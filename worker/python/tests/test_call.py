@@ -342,15 +342,26 @@ except millrace.CallError as e:
         self.steps["s"] = self.some_fail
         body = """
 got = []
-try:
-    for r in state.each(range(10), 's', 3, errors='collect'):
-        got.append(r['data'])
-except millrace.EachError as e:
-    return [sorted(got), sorted([i, x.name, x.message] for i, x in e.errors), e.details['failed']]
+pages = state.each(range(10), 's', 3, errors='collect')
+for r in pages:
+    if isinstance(r, millrace.CallError):
+        got.append([pages.index, r.name, r.message, r.step])
+    else:
+        got.append([pages.index, r['data']])
+return sorted(got)
 """
-        self.gives(body, {}, [[0, 2, 3, 4, 6, 7, 8], [[1, "E", "page 1"], [5, "E", "page 5"], [9, "E", "page 9"]], 3])
-        m = self.step("for r in state.each(range(3), 's', errors='collect'): pass").message
-        self.assertEqual((m.name, m.message), ("E", "1 of 3 calls of step 's' failed, the first for page 1: E: page 1"))
+        want = [[i, "E", f"page {i}", "s"] if i % 4 == 1 else [i, i] for i in range(10)]
+        self.gives(body, {}, want)
+        for use in ("r['data']", "state.append('all', r, 'data')"):
+            m = self.step(f"for r in state.each([1], 's', 1, errors='collect'): {use}").message
+            self.assertEqual((m.name, m.message), ("E", "page 1"))
+        m = self.step("""
+def pages():
+    yield 1
+    raise OSError('the source')
+for r in state.each(pages(), 's', 1, errors='collect'): pass
+""").message
+        self.assertIn("the source", m.message)
 
     def test_the_others_are_cancelled(self):
         def on_call(e):

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// TestFlows has the steps of testdata/flow call each other through the engine,
+// in each language to the same effect: pages by each in the order of arrival, a
+// thousand of them made one array by reference, pieces compressed under keys of
+// their own, errors caught, collected and ending, calls that nest, results that
+// are passed on, and a forward.
+func TestFlows(t *testing.T) {
+	steps, err := filepath.Abs("testdata/flow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, language := range []struct{ name, program, file, step string }{
+		{"Python", "python3", "steps.py", "python: " + steps + "/steps.py"},
+		{"Node.js", "node", "steps.mjs", "worker: [node, " + steps + "/steps.mjs]"},
+	} {
+		t.Run(language.name, func(t *testing.T) {
+			if _, err := exec.LookPath(language.program); err != nil {
+				t.Skip("needs ", language.program)
+			}
+			if language.program == "node" {
+				nodePackages(t)
+			}
+			testFlow(t, language.step)
+		})
+	}
+}
+
+// nodePackages installs what the library for Node.js needs, unless it is there.
+func nodePackages(t *testing.T) {
+	t.Helper()
+	const dir = "../../worker/node"
+	if _, err := os.Stat(dir + "/node_modules"); err == nil {
+		return
+	}
+	install := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("npm ci in worker/node: %v\n%s", err, out)
+	}
+}
+
+// flowPages is how many pages become one array, and flowItems how many items
+// each has.
+const flowPages, flowItems = 1000, 1000
+
+func testFlow(t *testing.T, step string) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	fmt.Fprintln(&text, "options: {max_iterations: 100}\nsteps:")
+	for _, id := range []string{"main", "aggregate", "page", "late", "odd", "fails", "sizes", "nests", "shard"} {
+		fmt.Fprintf(&text, "  - {id: %s, %s, function: %s, concurrency: 3", id, step, id)
+		switch id {
+		case "main":
+			fmt.Fprint(&text, ", next: {aggregate: true}") // never taken: it forwards
+		case "shard":
+			fmt.Fprint(&text, ", next: pack")
+		}
+		fmt.Fprintln(&text, "}")
+	}
+	fmt.Fprintf(&text, "  - {id: pack, worker: [%q], function: pack}\n", self)
+	flow := write("flow.yaml", text.String())
+	big := write("big.json", `["`+strings.Repeat("9", 300_000)+`"]`)
+	config := write("config.json", fmt.Sprintf(`{"gate": %q, "pages": %d, "items": %d}`, filepath.Join(dir, "gate"), flowPages, flowItems))
+	worker, err := filepath.Abs("../../worker/python/millrace_worker.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, stats := filepath.Join(dir, "out.json"), filepath.Join(dir, "stats.json")
+	cmd := start(t, "run", flow, "-i", "big="+big, "-i", "given="+config, "-o", out, "--stats", stats)
+	cmd.Env = append(os.Environ(), "MILLRACE_PYTHON_EXECUTOR="+worker, asWorker+"=1")
+	if got := finish(t, cmd, ""); got.code != exitOK {
+		t.Fatalf("exit %d: %s", got.code, got.err)
+	}
+	checkFlow(t, out)
+	checkFlowStats(t, stats)
+}
+
+func readJSON(t *testing.T, path string, v any) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func checkFlow(t *testing.T, out string) {
+	type packed struct{ Encoding, Base64 string }
+	var state struct {
+		Order, Late    []int
+		First, Collect []string
+		Error          []string
+		Sizes          []int
+		Nested         int
+		Big            json.RawMessage
+		Head           string
+		All            []int
+		Shard0         json.RawMessage `json:"shard-0"`
+		Shard1         json.RawMessage `json:"shard-1"`
+		Shard2         json.RawMessage `json:"shard-2"`
+	}
+	readJSON(t, out, &state)
+	for _, c := range []struct {
+		what      string
+		got, want any
+	}{
+		{"order of arrival", state.Order, []int{1, 2, 0}},
+		{"results at the first error", state.First, []string{"0", "CallError odd"}},
+		{"results and errors", state.Collect, []string{"0", "1 CallError odd", "2", "3 CallError odd", "4"}},
+		{"error", state.Error, []string{"JobError", "fail", "fails"}},
+		{"sizes", state.Sizes, []int{300_004, 7}},
+		{"nested calls", state.Nested, 10},
+		{"head", state.Head, "new"},
+		{"untouched key", len(state.Big), 300_004},
+		{"items", len(state.All), flowPages * flowItems},
+	} {
+		if fmt.Sprint(c.got) != fmt.Sprint(c.want) {
+			t.Errorf("%s: %v, want %v", c.what, c.got, c.want)
+		}
+	}
+	seen := make(map[int]bool)
+	for i, n := range state.All {
+		if seen[n] || n < 0 || n >= flowPages*flowItems || i%flowItems > 0 && n != state.All[i-1]+1 {
+			t.Fatalf("item %d of the array is %d", i, n)
+		}
+		seen[n] = true
+	}
+	decoder, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer decoder.Close()
+	for i, shard := range []json.RawMessage{state.Shard0, state.Shard1, state.Shard2} {
+		var p packed
+		err := json.Unmarshal(bytes.ReplaceAll(shard, []byte("@encoding"), []byte("encoding")), &p)
+		if err != nil || p.Encoding != "raw" {
+			t.Fatalf("shard %d is %.60s: %v", i, shard, err)
+		}
+		frame, err := base64.StdEncoding.DecodeString(p.Base64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := decoder.DecodeAll(frame, nil)
+		var items []string
+		if err == nil {
+			err = json.Unmarshal(text, &items)
+		}
+		if err != nil || len(items) != 1000 || items[999] != fmt.Sprintf("shard %d", i) {
+			t.Errorf("shard %d holds %.60s: %v", i, text, err)
+		}
+	}
+}
+
+// checkFlowStats checks that the step which made the array wrote next to nothing
+// of it.
+func checkFlowStats(t *testing.T, path string) {
+	var stats struct {
+		Steps []struct {
+			ID       string
+			Output   uint64 `json:"output_bytes"`
+			Reused   uint64 `json:"reused_bytes"`
+			Decoded  uint64 `json:"decoded_bytes"`
+			Encoded  uint64 `json:"encoded_bytes"`
+			Attempts int
+		}
+	}
+	readJSON(t, path, &stats)
+	count := make(map[string]int)
+	for _, s := range stats.Steps {
+		count[s.ID]++
+		if s.ID != "aggregate" {
+			continue
+		}
+		if s.Output < 5_000_000 || s.Output-s.Reused > 100_000 || s.Encoded > 100_000 || s.Decoded > 100_000 {
+			t.Errorf("the array of the pages was not made by reference: %+v", s)
+		}
+	}
+	if count["page"] != flowPages || count["aggregate"] != 1 || count["pack"] != 3 || count["nests"] != 5 {
+		t.Errorf("steps were executed so often: %v", count)
+	}
+}
