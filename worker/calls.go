@@ -57,10 +57,18 @@ func (c *call) start(arg *State, o CallOptions) error {
 	defer st.unlock()
 	if err != nil {
 		delete(st.underWay, c)
+		err = fmt.Errorf("call %q: %w", c.name, err)
+	}
+	return sent(err, blocks, held)
+}
+
+// sent gives up the holds on what a message referred to, and takes back what it
+// would have published if sending failed.
+func sent(err error, blocks []*block, held []holds) error {
+	if err != nil {
 		for _, b := range blocks {
 			err = errors.Join(err, b.unlend())
 		}
-		err = fmt.Errorf("call %q: %w", c.name, err)
 	}
 	for i := range held {
 		err = errors.Join(err, held[i].drop())
@@ -83,18 +91,27 @@ func (c *call) prepare(arg *State) (table ipc.Table, blocks []*block, held []hol
 		return table, nil, nil, &TooManyCallsError{Limit: MaxCalls}
 	}
 	if arg != nil {
-		if table, held, err = arg.argument(); err != nil {
+		if table, blocks, held, err = c.lendAll(arg); err != nil {
 			return table, nil, nil, err
-		}
-		blocks = publishing(held)
-		for _, b := range blocks {
-			b.lend(c)
 		}
 	}
 	if st.underWay == nil {
 		st.underWay = make(map[*call]struct{})
 	}
 	st.underWay[c] = struct{}{}
+	return table, blocks, held, nil
+}
+
+// lendAll returns what a message with arg's rows refers to, with holds on it,
+// and lends c the blocks that the message publishes.
+func (c *call) lendAll(arg *State) (table ipc.Table, blocks []*block, held []holds, err error) {
+	if table, held, err = arg.argument(); err != nil {
+		return table, nil, nil, err
+	}
+	blocks = publishing(held)
+	for _, b := range blocks {
+		b.lend(c)
+	}
 	return table, blocks, held, nil
 }
 

@@ -34,6 +34,38 @@
 // A reply is read until it is closed, and its memory is held until then. What
 // another state of the function refers to is held for longer by itself.
 //
+// # Streams
+//
+// A step need not be finished for the next one to begin: [State.Stream] hands
+// the state over at once, with a key whose items this step goes on to write, and
+// the next steps run beside it.
+//
+//	w, err := s.Stream(ctx, "pages", worker.StreamOptions{})
+//	if err != nil {
+//		return err
+//	}
+//	for page := range fetch(ctx) {
+//		if err := w.Encode(page); err != nil {
+//			return err // also when the reader wants no more: that is no failure
+//		}
+//	}
+//	return nil
+//
+// A step that finds a stream in its state reads it, and the slower of the two
+// sets the pace.
+//
+//	r, err := s.OpenStream(ctx, "pages")
+//	if err != nil {
+//		return err
+//	}
+//	for page, err := range worker.Items[Page](r) {
+//
+// [EachStream] calls a step for each item. [StreamWriter.Reserve] and
+// [StreamReader.Next] work in the memory that both share: an item is encoded
+// where it is read, and nothing is copied or allocated for it. When a step ends
+// its streams end too, and one that fails fails whoever is at the other end, with
+// a [StreamError].
+//
 // # Invariants
 //
 //   - One step runs at a time. It runs on the goroutine that received it; when
@@ -53,7 +85,9 @@
 // shared memory and are valid until the function returns. Writing to them
 // fails the step with a RuntimeError (in a goroutine that the function
 // started: it kills the process); reading them after the function has returned
-// may do so too. Copy what is to be kept.
+// may do so too. Copy what is to be kept. What [StreamReader.Next] returns is
+// valid until the next call and can be changed by its writer until then; what
+// [StreamWriter.Reserve] returns, until the stream is closed.
 //
 // A function that ignores its context after a cancellation or timeout is
 // killed with its process.

@@ -14,8 +14,8 @@ const base64Piece = 48 << 10
 
 // Document is a state as one JSON document, piece by piece: keys and what
 // stands around them from the heap, values from the mappings. A value that is
-// no JSON is shown as {"@encoding": "arrow-stream", "base64": "…"}. It is an
-// io.Reader and an io.WriterTo, for one goroutine, and valid until the
+// no JSON is shown as {"@encoding": "arrow-stream", "base64": "…"}, a stream as
+// "[stream]". It is an io.Reader and an io.WriterTo, for one goroutine, and valid until the
 // function returns.
 type Document struct {
 	state *State
@@ -86,6 +86,10 @@ func (d *Document) next() ([]byte, error) {
 		if d.table.Kind != Value {
 			head = append(head, "{,"[min(d.row, 1)])
 			head = jsonscan.AppendKey(head, r.Key)
+		}
+		if isStream(r) {
+			d.row++
+			return append(head, streamText...), nil
 		}
 		if d.plain = r.Encoding() == JSON; !d.plain {
 			head = append(head, `{"@encoding":"`+r.Encoding().String()+`","base64":"`...)

@@ -186,6 +186,10 @@ func (x *executor) handle(e *ipc.Envelope) error {
 		if s := x.current.Load(); s != nil && s.id == e.ID {
 			s.ctx.cancelFor(m.Reason)
 		}
+	case *ipc.Wake:
+		x.heard(m.Stream, nil)
+	case *ipc.StreamEnd:
+		x.heard(m.Stream, m)
 	case *ipc.Ping:
 		return x.channel.Send(&ipc.Envelope{ID: e.ID, Message: new(ipc.Pong)})
 	case *ipc.Shutdown:

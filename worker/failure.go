@@ -114,6 +114,8 @@ func (s *step) fail(err, ended error, reason string) *ipc.Fail {
 func (s *step) classify(err, ended error, reason string) *Error {
 	var named *Error
 	var call *CallError
+	var stream *StreamError
+	var item *ItemSizeError
 	var limit *shm.LimitError
 	var frame *ipc.FrameSizeError
 	switch {
@@ -126,6 +128,12 @@ func (s *step) classify(err, ended error, reason string) *Error {
 		return &e
 	case errors.As(err, &call):
 		return call.asError(err)
+	case errors.As(err, &stream):
+		return &Error{Name: stream.Name, Severity: stream.Severity, Message: err.Error(), Details: map[string]any{"key": stream.Key}, Err: err}
+	case errors.As(err, &item):
+		return &Error{Name: "StreamItemTooLargeError", Message: err.Error(), Details: map[string]any{
+			"key": item.Key, "item": item.Item, "size": item.Size, "limit": item.Limit,
+		}, Err: err}
 	case errors.As(err, &limit):
 		return s.tooLarge(err, limit)
 	case errors.As(err, &frame):

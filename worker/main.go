@@ -39,7 +39,7 @@ func Main(functions Functions) {
 	MainRunner(Options{
 		Language:     "go",
 		Functions:    names,
-		Capabilities: []string{ipc.CapabilityCalls},
+		Capabilities: []string{ipc.CapabilityCalls, ipc.CapabilityStreams},
 		Runner:       &functionRunner{functions: functions, names: names},
 	})
 }

@@ -102,6 +102,9 @@ func (t *segments) find(id shm.SegmentID) (*shm.Segment, error) {
 
 // slice returns the bytes of a reference in the mapping.
 func (t *segments) slice(ref shm.Ref) ([]byte, error) {
+	if ref.Flags&shm.FlagStream != 0 {
+		return nil, ErrStream
+	}
 	if ref.Length == 0 {
 		return []byte{}, nil
 	}

@@ -53,11 +53,13 @@ type State struct {
 
 	source *call // a call's result: what its rows are of
 	spent  bool  // a call has used it up
+	handed bool  // it was handed over with a stream
 }
 
 var (
 	errOver     = errors.New("the step is over: a State must not be used after its function has returned")
 	errSpent    = errors.New("the state was the argument of a call, which has used it up: Fork it before, to use it again")
+	errHanded   = errors.New("the state was handed over with the step's stream: it can be read, but not changed")
 	errReadOnly = errors.New("it belongs to the result of a call, which cannot be changed: Fork it")
 )
 
@@ -83,8 +85,11 @@ func (s *State) writable(key string) error {
 	if err := s.usable(key); err != nil {
 		return err
 	}
-	if s.source != nil {
+	switch {
+	case s.source != nil:
 		return &KeyError{Key: key, Err: errReadOnly}
+	case s.handed:
+		return &KeyError{Key: key, Err: errHanded}
 	}
 	return nil
 }
@@ -103,6 +108,10 @@ func (s *State) New() *State {
 func (s *State) Fork() *State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.fork()
+}
+
+func (s *State) fork() *State {
 	_ = s.settle() // result returns the error
 	rows := s.liveRows()
 	held := make([]holds, 0, len(rows))
@@ -309,6 +318,12 @@ func (s *State) result(reply *ipc.Envelope, done *ipc.Done) error {
 	st.mu.Lock()
 	defer st.unlock()
 	st.over = true
+	if s.handed { // its stream's reader has it
+		st.freeAll()
+		done.Decoded, done.Encoded = st.decoded, st.encoded
+		reply.Message = done
+		return nil
+	}
 	for w := range s.open {
 		return &KeyError{Key: w.key, Err: errNotClosed}
 	}
@@ -320,15 +335,8 @@ func (s *State) result(reply *ipc.Envelope, done *ipc.Done) error {
 			return err
 		}
 	}
-	x := st.executor
-	if s.table.Kind == Object {
-		for i := range s.table.Rows {
-			if key := s.table.Rows[i].Key; strings.HasPrefix(key, "_") || slices.Contains(x.dropKeys, key) {
-				if err := s.remove(i); err != nil {
-					return err
-				}
-			}
-		}
+	if err := s.dropPrivate(); err != nil {
+		return err
 	}
 	for i := len(st.blocks) - 1; i >= 0; i-- {
 		if st.blocks[i].rows > 0 {
@@ -348,13 +356,37 @@ func (s *State) result(reply *ipc.Envelope, done *ipc.Done) error {
 	return nil
 }
 
+// dropPrivate removes the keys that never leave a step.
+func (s *State) dropPrivate() error {
+	if s.table.Kind != Object {
+		return nil
+	}
+	for i := range s.table.Rows {
+		if s.step.executor.isPrivate(s.table.Rows[i].Key) {
+			if err := s.remove(i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// isPrivate reports whether a key of a state never leaves its step.
+func (x *executor) isPrivate(key string) bool {
+	return strings.HasPrefix(key, "_") || slices.Contains(x.dropKeys, key)
+}
+
 // abandon frees all that the step wrote and that was not published.
 func (s *State) abandon() {
 	st := s.step
 	st.mu.Lock()
 	defer st.unlock()
 	st.over = true
-	for _, state := range append(slices.Collect(maps.Keys(st.forks)), s) {
+	st.freeAll()
+}
+
+func (st *step) freeAll() {
+	for _, state := range append(slices.Collect(maps.Keys(st.forks)), &st.state) {
 		if err := state.release(); err != nil {
 			st.executor.end(err)
 		}

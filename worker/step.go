@@ -38,12 +38,14 @@ type step struct {
 	mu               sync.Mutex
 	over             bool // the function has returned
 	forks            map[*State]struct{}
-	blocks           []*block             // the step's to free
-	lent             map[shm.Block]*block // published by a call, and still referred to
-	glue             *block               // of ropes
-	underWay         map[*call]struct{}   // calls without an answer
-	forgets          []uint64             // to be sent by unlock
-	decoded, encoded uint64               // bytes
+	blocks           []*block                     // the step's to free
+	lent             map[shm.Block]*block         // published by a call, and still referred to
+	glue             *block                       // of ropes
+	underWay         map[*call]struct{}           // calls without an answer
+	forgets          []uint64                     // to be sent by unlock
+	streams          map[shm.SegmentID]streamUser // ends of streams that are open
+	streamErr        error                        // why there is no stream although the state was handed over
+	decoded, encoded uint64                       // bytes
 
 	started, finished uint64
 
@@ -107,14 +109,18 @@ func (s *step) finish(leads *bool) {
 	s.endCalls()
 	reply := &ipc.Envelope{ID: s.id}
 	var done ipc.Done
+	s.settleStreams()
 	if s.err == nil {
 		done.Started, done.Finished = s.started, s.finished
 		s.err = s.state.result(reply, &done)
 	}
+	var failed *ipc.Fail
 	if s.err != nil {
 		s.state.abandon()
-		*reply = ipc.Envelope{ID: s.id, Message: s.fail(s.err, ended, reason)}
+		failed = s.fail(s.err, ended, reason)
+		*reply = ipc.Envelope{ID: s.id, Message: failed}
 	}
+	s.endStreams(failed)
 	s.ctx.cancel(errStepOver)
 	s.logging.Lock()
 	s.mute = true

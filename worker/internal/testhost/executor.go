@@ -31,7 +31,9 @@ type Executor struct {
 	logs []ipc.Log
 	bad  error // the first breach of the rules
 
-	flow flow
+	flow    flow
+	streams *StreamSettings // nil: not granted
+	opened  chan *Stream
 }
 
 // Options change how an executor is started; the zero value is fine.
@@ -45,6 +47,8 @@ type Options struct {
 	Calls func(x *Executor, c *Call)
 	// Inline is Calls on the goroutine that receives, which it must not block.
 	Inline func(x *Executor, c *Call)
+	// Streams lets its steps feed and read streams, which are alike.
+	Streams *StreamSettings
 	// Stderr is where its standard error goes; nil is the test's own.
 	Stderr *os.File
 }
@@ -70,7 +74,7 @@ func (w *World) Start(role string, options Options) *Executor {
 	remote.Close()
 	w.mu.Lock()
 	w.prefix++
-	x := &Executor{World: w, Cmd: cmd, t: w.t, prefix: w.prefix, exited: make(chan error, 1)}
+	x := &Executor{World: w, Cmd: cmd, t: w.t, prefix: w.prefix, exited: make(chan error, 1), streams: options.Streams, opened: make(chan *Stream, 16)}
 	w.mu.Unlock()
 	go func() { x.exited <- cmd.Wait() }()
 	w.t.Cleanup(x.stop)
@@ -83,6 +87,9 @@ func (w *World) Start(role string, options Options) *Executor {
 	}
 	if x.flow.onCall, x.flow.inline = options.Calls, options.Inline; options.Calls != nil || options.Inline != nil {
 		grant = append(grant, ipc.CapabilityCalls)
+	}
+	if x.streams != nil {
+		grant = append(grant, ipc.CapabilityStreams)
 	}
 	if x.Hello, err = channel.Accept(options.Welcome, grant, 10*time.Second); err != nil {
 		w.t.Fatal(err)
@@ -167,6 +174,14 @@ func (x *Executor) handle(e *ipc.Envelope) error {
 		return x.cancelled(e.ID, m.Reason)
 	case *ipc.Forget:
 		return x.forget(m.Calls)
+	case *ipc.Stream:
+		return x.streamed(e.ID, m, e.State)
+	case *ipc.Consume:
+		return x.consumed(e.ID, m)
+	case *ipc.Wake:
+		return x.passOn(m.Stream, m)
+	case *ipc.StreamEnd:
+		return x.passOn(m.Stream, m)
 	case *ipc.Forward:
 		return x.forward(e.ID, m.Step)
 	default:

@@ -26,6 +26,7 @@ type World struct {
 
 	mu       sync.Mutex
 	segments map[shm.SegmentID]*segment
+	streams  map[shm.SegmentID]*Stream
 	lastHost uint64
 	prefix   uint32
 }
@@ -144,6 +145,10 @@ func (w *World) Document(t ipc.Table) string {
 			b = append(b, "{,"[min(i, 1)])
 			b = jsonscan.AppendKey(b, row.Key)
 		}
+		if row.Spans[0].Flags&shm.FlagStream != 0 {
+			b = append(b, `"[stream]"`...)
+			continue
+		}
 		if enc := row.Encoding(); enc != shm.JSON {
 			b = append(b, fmt.Sprintf("<%s:%s>", enc, w.Bytes(row))...)
 			continue
@@ -190,6 +195,9 @@ func (w *World) publish(x *Executor, blocks []shm.Block, t ipc.Table) error {
 	for _, row := range t.Rows {
 		for _, r := range row.Spans {
 			if r.Length == 0 && r.Encoding != shm.JSON {
+				continue
+			}
+			if st := w.streams[r.Segment]; r.Flags&shm.FlagStream != 0 && st != nil && r == st.Row().Spans[0] {
 				continue
 			}
 			b, ok := w.find(r)
