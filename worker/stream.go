@@ -36,7 +36,8 @@ var (
 // returns it fails with the same name and severity.
 type StreamError struct {
 	Key string
-	// Severity, Name and Message are those of the other step's error.
+	// Severity, Name and Message are those of the other step's error; the message
+	// names the step.
 	Severity      ipc.Severity
 	Name, Message string
 	// Err is the cause on this side, or nil: a *stream.BreachError of another
@@ -135,7 +136,7 @@ func (e *streamEnd) hear(end *ipc.StreamEnd) {
 		e.woken.Store(true)
 	case !e.ended.Load():
 		if end.Name != "" {
-			e.failure = &StreamError{Key: e.key, Severity: end.Severity, Name: end.Name, Message: "the step at the other end failed: " + end.Message}
+			e.failure = &StreamError{Key: e.key, Severity: end.Severity, Name: end.Name, Message: end.Message}
 		}
 		e.ended.Store(true)
 	}

@@ -147,7 +147,7 @@ func TestAConsumerAndTheProducersEnd(t *testing.T) {
 	w = st.Writer()
 	w.Put("0")
 	w.End(ipc.StreamEnd{Severity: ipc.SeverityCrash, Name: "Broken", Message: "there"})
-	fails(t, h.End(running), ipc.SeverityCrash, "Broken", `stream "items": Broken: the step at the other end failed: there`)
+	fails(t, h.End(running), ipc.SeverityCrash, "Broken", `stream "items": Broken: there`)
 	h.noLeaks()
 }
 

@@ -199,7 +199,7 @@ func TestTheReaderFails(t *testing.T) {
 	r := h.Streamed().Reader()
 	r.Take()
 	r.End(ipc.StreamEnd{Severity: ipc.SeverityKill, Name: "OOMError", Message: "it was too much"})
-	fails(t, h.End(producing), ipc.SeverityKill, "OOMError", `stream "items": OOMError: the step at the other end failed: it was too much`)
+	fails(t, h.End(producing), ipc.SeverityKill, "OOMError", `stream "items": OOMError: it was too much`)
 	h.noLeaks()
 }
 
