@@ -1,6 +1,6 @@
-// Command flow measures calls, fan-out and demand: records in pages through two
-// steps a page, a call's round trip, and shard builders under limits. It prints
-// a table with ratios, all of one run.
+// Command flow measures calls, fan-out, streams and demand: records in pages
+// through two steps a page, a call's round trip, the items of streams, and shard
+// builders under limits. It prints a table with ratios, all of one run.
 //
 //	go run ./bench/flow [-quick] [-data data]
 //
@@ -31,8 +31,14 @@ func main() {
 	}
 	log.SetFlags(0)
 	log.SetPrefix("bench/flow: ")
+	if len(os.Args) == 5 && os.Args[1] == asPipe {
+		if err := pipeEnd(os.Args[2], os.Args[3], os.Args[4]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	quick := flag.Bool("quick", false, "fewer records, calls and snapshots: under a minute")
-	only := flag.String("only", "", "measure only these, of pages,calls,builders")
+	only := flag.String("only", "", "measure only these, of pages,calls,streams,builders")
 	data := flag.String("data", "data", "the folder that make data fills")
 	root := flag.String("root", ".", "the repository's folder")
 	flag.Parse()
@@ -58,7 +64,7 @@ func (b *bench) run(only string) error {
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"pages", b.pages}, {"calls", b.calls}, {"builders", b.builders}} {
+	}{{"pages", b.pages}, {"calls", b.calls}, {"streams", b.streams}, {"builders", b.builders}} {
 		if only != "" && !strings.Contains(","+only+",", ","+part.name+",") {
 			continue
 		}

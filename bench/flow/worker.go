@@ -18,6 +18,7 @@ import (
 var functions = worker.Functions{
 	"pages": pages, "late": late, "sum": sum,
 	"caller": caller, "empty": empty, "last": empty,
+	"feed bytes": feedBytes, "feed values": feedValues, "drain bytes": drainBytes, "drain values": drainValues,
 	"build": build, "builder": builder, "snapshot": snapshot,
 }
 
