@@ -57,8 +57,9 @@ type rig struct {
 	allowed string
 }
 
-// patience is how long any one thing may take.
-const patience = 15 * time.Second
+// patience is how long any one thing may take, on a busy machine and with the
+// race detector. No test passes by waiting for so long.
+const patience = 90 * time.Second
 
 // newRig starts both. The worker is quick to try again, so that tests are short.
 func newRig(t *testing.T, so standin.Options, change func(*lightning.Options)) *rig {
@@ -82,9 +83,9 @@ func newRigFor(t *testing.T, so standin.Options, change func(*standin.Server, *l
 	}
 	o := lightning.Options{
 		Engine: shared, URL: server.URL(), Secret: server.Secret(), Workloops: lightning.DefaultWorkloops(4),
-		MinBackoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond, MessageTimeout: 10 * time.Second,
+		MinBackoff: 5 * time.Millisecond, MaxBackoff: 20 * time.Millisecond, MessageTimeout: patience,
 		Socket: phoenix.Options{ReconnectUnit: 5 * time.Millisecond, ReconnectMax: 20 * time.Millisecond},
-		Limits: lightning.Limits{Payload: 10 << 20, LogPayload: 1 << 20, RunTimeout: time.Minute},
+		Limits: lightning.Limits{Payload: 10 << 20, LogPayload: 1 << 20, RunTimeout: patience},
 	}
 	if testing.Verbose() {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("at", "worker")
@@ -118,7 +119,7 @@ func (r *rig) end() {
 	if err := r.Close(); err != nil {
 		r.t.Error(err)
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for h := shared.Host(); h.StateBytes > 0 || h.Runs > 0; h = shared.Host() {
 		if time.Now().After(deadline) {
 			r.t.Errorf("left behind: %+v", h)
@@ -127,6 +128,8 @@ func (r *rig) end() {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+var errStuck = errors.New("it does not end")
 
 // stopped waits for the worker's end.
 func (r *rig) stopped() error {
@@ -137,7 +140,7 @@ func (r *rig) stopped() error {
 	case err := <-ended:
 		return err
 	case <-time.After(patience):
-		return errors.New("it does not end")
+		return errStuck
 	}
 }
 
@@ -160,7 +163,10 @@ func (r *rig) finish(id string) *standin.RunRecord {
 		for _, v := range r.Violations() {
 			r.t.Error("violation:", v)
 		}
-		r.t.Fatalf("%v\n%+v", err, record)
+		for _, e := range record.Events {
+			r.t.Log(e.Time.Format(time.StampMilli), e.Event, e.Job, e.Bytes)
+		}
+		r.t.Fatal(err)
 	}
 	return record
 }

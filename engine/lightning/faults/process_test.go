@@ -89,11 +89,11 @@ func process(t *testing.T, s *standin.Server, env ...string) *served {
 }
 
 // wait waits for the process's end and returns its exit code.
-func (p *served) wait(t *testing.T, within time.Duration) int {
+func (p *served) wait(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(within):
+	case <-time.After(patience):
 		t.Fatal("it does not end")
 	}
 	return p.ProcessState.ExitCode()
@@ -111,30 +111,52 @@ func alone(t *testing.T, o standin.Options) *rig {
 	return r
 }
 
-// TestSignalDuringAnUpload: the run is finished and told of whole, and then the
-// process ends with 0.
-func TestSignalDuringAnUpload(t *testing.T) {
-	r := alone(t, standin.Options{})
-	p := process(t, r.Server, "WORKER_CAPACITY=1") // so that no claim is on its way
-	id := r.enqueue(line(nil, counting...))
-	r.until("a step starts", func() bool {
-		record, err := r.Run(id)
-		return err == nil && len(record.Steps) > 0
-	})
-	r.Stall(true) // its upload, of more than the sockets' buffers hold, is held up
-	time.Sleep(500 * time.Millisecond)
+// hears waits until the process has said something.
+func (p *served) hears(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !strings.Contains(p.output.String(), text); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not say %q", text)
+		}
+	}
+}
+
+// signal sends a SIGTERM and waits until the process has taken notice.
+func (p *served) signal(t *testing.T) {
+	t.Helper()
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond)
+	p.hears(t, "signal received")
+}
+
+// TestSignalDuringAnUpload: the run is finished and told of whole, and then the
+// process ends with 0.
+func TestSignalDuringAnUpload(t *testing.T) {
+	uploading, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	r := alone(t, standin.Options{Tap: func(piece []byte) {
+		if bytes.Contains(piece, []byte(`"step:complete"`)) {
+			once.Do(func() { close(uploading); <-goOn }) // the rest is not read meanwhile
+		}
+	}})
+	p := process(t, r.Server, "WORKER_CAPACITY=1", "MILLRACE_COMPRESS=false") // so that no claim is on its way
+	id := r.enqueue(line(nil, counting...))
+	select {
+	case <-uploading:
+	case <-time.After(patience):
+		close(goOn)
+		t.Fatal("nothing is uploaded")
+	}
+	p.signal(t)
 	later := r.enqueue(line(nil, counting...))
-	r.Stall(false)
+	close(goOn)
 	record := r.finish(id)
 	if record.Reason != "success" {
 		t.Errorf("%s: %s", record.Reason, record.ErrorMessage)
 	}
 	r.wantWhole(record)
-	if code := p.wait(t, patience); code != 0 {
+	if code := p.wait(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if record, err := r.Run(later); err != nil || record.State != standin.StateAvailable {
@@ -146,19 +168,19 @@ func TestSignalDuringAnUpload(t *testing.T) {
 func TestASecondSignal(t *testing.T) {
 	r := alone(t, standin.Options{})
 	r.allowed = "left before run:complete"
-	p := process(t, r.Server)
+	p := process(t, r.Server, "WORKER_MAX_RUN_DURATION_SECONDS=3600")
 	id := r.enqueue(line(nil, `while (true);`))
 	r.until("the step starts", func() bool {
 		record, err := r.Run(id)
 		return err == nil && len(record.Steps) == 1
 	})
-	for range 2 {
-		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(200 * time.Millisecond)
+	p.signal(t)
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
 	}
-	p.wait(t, 5*time.Second)
+	if code := p.wait(t); code != 128+int(syscall.SIGTERM) {
+		t.Errorf("exit code %d", code)
+	}
 }
 
 // TestServeLogsNoSecret: what the process says of itself has no secret either.
@@ -177,7 +199,7 @@ func TestServeLogsNoSecret(t *testing.T) {
 	if err := p.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if code := p.wait(t, patience); code != 0 {
+	if code := p.wait(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	for _, s := range []string{"hunter2-is-secret", r.Secret()} {

@@ -3,6 +3,7 @@ package faults
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -165,7 +166,7 @@ func TestCredentialsAreNowhere(t *testing.T) {
 
 // TestStop: everything ends at once, with the server none the wiser.
 func TestStop(t *testing.T) {
-	r := newRig(t, standin.Options{}, nil)
+	r := newRig(t, standin.Options{}, func(o *lightning.Options) { o.Limits.RunTimeout = time.Hour })
 	id := r.enqueue(line(nil, `while (true)`))
 	r.until("the step starts", func() bool {
 		record, err := r.Run(id)
@@ -173,12 +174,10 @@ func TestStop(t *testing.T) {
 	})
 	r.allowed = "left before run:complete"
 	r.worker.Stop()
-	begin := time.Now()
-	if err := r.stopped(); err != nil {
+	if err := r.stopped(); errors.Is(err, errStuck) {
+		t.Error(err) // the step would go on until the run's time is over
+	} else if err != nil {
 		t.Log("ended with:", err)
-	}
-	if d := time.Since(begin); d > 5*time.Second {
-		t.Errorf("it took %v", d)
 	}
 }
 
@@ -195,7 +194,7 @@ func TestManyRuns(t *testing.T) {
 		run.Dataclip = json.RawMessage(fmt.Sprintf(`{"data":{"n":%d}}`, i))
 		ids[i] = r.enqueue(run)
 	}
-	deadline := time.Now().Add(3 * time.Minute)
+	deadline := time.Now().Add(3 * patience)
 	r.untilBy(deadline, "all runs", func() bool { return r.Count("run:complete") >= n })
 	for i, id := range ids {
 		record := r.finish(id)
