@@ -13,7 +13,7 @@ import (
 )
 
 // bufferSize is what passes through memory at a time.
-const bufferSize = 256 << 10
+const bufferSize = 64 << 10
 
 // ValueError is a key whose bytes are not what its encoding says: the step
 // that wrote it is at fault.

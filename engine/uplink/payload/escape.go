@@ -20,16 +20,24 @@ type escaper struct {
 const (
 	ones  = 0x0101010101010101
 	highs = 0x8080808080808080
-	// longest is how many bytes one step adds at most: seven plain ones and
-	// \u00XX.
-	longest = 16
+	lows  = highs ^ (1<<64 - 1)
+	// longest is how many bytes a step writes at most: a word of eight quotes,
+	// and what is written beyond it and overwritten.
+	longest = 24
 )
 
-// hits marks the bytes of a word that need an escape. The lowest mark is
-// exact; those above it may be false.
-func hits(x uint64) uint64 {
+// control says whether a word has a byte below the space in it.
+func control(x uint64) bool { return (x-ones*' ')&^x&highs != 0 }
+
+// quoted marks, in the lowest bit of each byte, the quotes and backslashes of a
+// word.
+func quoted(x uint64) uint64 {
 	quote, slash := x^(ones*'"'), x^(ones*'\\')
-	return ((quote-ones)&^quote | (slash-ones)&^slash | (x-ones*' ')&^x) & highs
+	// A byte is zero where neither it nor its low bits plus 0x7f reach the
+	// high bit; this is exact for every byte.
+	q := (quote&lows + lows) | quote
+	s := (slash&lows + lows) | slash
+	return (^(q & s) & highs) >> 7
 }
 
 // Write implements io.Writer.
@@ -45,24 +53,24 @@ func (e *escaper) Write(p []byte) (int, error) {
 		// As many words as surely fit.
 		for i+8 <= len(p) && n <= len(out)-longest {
 			x := binary.LittleEndian.Uint64(p[i:])
-			binary.LittleEndian.PutUint64(out[n:], x)
-			hit := hits(x)
-			if hit == 0 {
-				i += 8
-				n += 8
-				continue
+			if control(x) {
+				break
 			}
-			k := bits.TrailingZeros64(hit) >> 3
-			i += k
-			n += k
-			n += escape(out[n:], p[i])
-			i++
+			// The word, and from each quote on again, one further. Records have
+			// one in nearly every word: to go on with the next word behind it
+			// would make each wait for the last.
+			binary.LittleEndian.PutUint64(out[n:], x)
+			for q := quoted(x); q != 0; q &= q - 1 {
+				k := bits.TrailingZeros64(q)
+				at := n + k>>3
+				out[at] = '\\'
+				binary.LittleEndian.PutUint64(out[at+1:], x>>(k&63))
+				n++
+			}
+			i += 8
+			n += 8
 		}
-		if n > len(out)-longest {
-			e.n = n
-			continue
-		}
-		for i+8 > len(p) && i < len(p) && n <= len(out)-longest {
+		for k := 0; k < 8 && i < len(p) && n <= len(out)-longest; k++ {
 			if c := p[i]; c < ' ' || c == '"' || c == '\\' {
 				n += escape(out[n:], c)
 			} else {
@@ -103,22 +111,16 @@ type escapeCounter int64
 
 // Write implements io.Writer.
 func (e *escapeCounter) Write(p []byte) (int, error) {
-	const low = highs ^ ^uint64(0)
 	extra, i := 0, 0
 	for ; i+8 <= len(p); i += 8 {
 		x := binary.LittleEndian.Uint64(p[i:])
-		quote, slash, control := x^(ones*'"'), x^(ones*'\\'), x&(ones*0xE0)
-		// A byte is zero where neither it nor its low bits plus 0x7f reach
-		// the high bit; unlike hits, this is exact for every byte.
-		q := ^((quote&low + low) | quote | low)
-		s := ^((slash&low + low) | slash | low)
-		if ^((control&low + low) | control | low) != 0 {
+		if control(x) {
 			for _, c := range p[i : i+8] {
 				extra += more(c)
 			}
 			continue
 		}
-		extra += bits.OnesCount64(q | s)
+		extra += bits.OnesCount64(quoted(x))
 	}
 	for _, c := range p[i:] {
 		extra += more(c)
