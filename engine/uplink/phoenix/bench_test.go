@@ -2,6 +2,7 @@ package phoenix
 
 import (
 	"bytes"
+	standard "compress/flate"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+	"github.com/klauspost/compress/flate"
 )
 
 // BenchmarkPush sends 32 MB of records to a server that counts them: each
@@ -71,6 +73,50 @@ func BenchmarkPush(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkDeflate compresses records in pieces as a message does: the standard
+// library's compressor and the one used, at their levels.
+func BenchmarkDeflate(b *testing.B) {
+	var text []byte
+	for i := range 40_000 {
+		text = fmt.Appendf(text, `{\"id\":%d,\"name\":\"patient %d\",\"weight\":%d.5,\"visits\":[{\"on\":\"2024-01-%02d\",\"clinic\":\"north\"}],\"active\":%t},`, i, i*7919%100_000, 40+i%60, 1+i%28, i%3 == 0)
+	}
+	type writer interface {
+		io.Writer
+		Flush() error
+	}
+	run := func(name string, make func(io.Writer) (writer, error)) {
+		b.Run(name, func(b *testing.B) {
+			var n counter
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				n = 0
+				w, err := make(&n)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for rest := text; len(rest) > 0; {
+					piece := rest[:min(len(rest), 64<<10)]
+					if _, err := w.Write(piece); err != nil {
+						b.Fatal(err)
+					}
+					rest = rest[len(piece):]
+				}
+				if err := w.Flush(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(n)/float64(len(text)), "wire/text")
+		})
+	}
+	for _, level := range []int{1, 6} {
+		run(fmt.Sprint("standard library/", level), func(w io.Writer) (writer, error) { return standard.NewWriter(w, level) })
+	}
+	for level := 1; level <= 6; level++ {
+		run(fmt.Sprint("used/", level), func(w io.Writer) (writer, error) { return flate.NewWriter(w, level) })
+	}
 }
 
 type whole struct{ text []byte }

@@ -47,11 +47,8 @@ func (s *Socket) connect(ctx context.Context) (*connection, error) {
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{},
 	}
 	defer transport.CloseIdleConnections()
-	grab := &grabber{transport: transport, size: s.opts.MaxFrame}
-	opts := &websocket.DialOptions{
-		HTTPClient: &http.Client{Transport: grab}, HTTPHeader: s.opts.Header,
-		CompressionThreshold: min(s.opts.CompressAbove, s.opts.MaxFrame),
-	}
+	grab := &grabber{transport: transport}
+	opts := &websocket.DialOptions{HTTPClient: &http.Client{Transport: grab}, HTTPHeader: s.opts.Header}
 	if s.opts.Compress {
 		opts.CompressionMode = websocket.CompressionNoContextTakeover
 	}
@@ -65,11 +62,8 @@ func (s *Socket) connect(ctx context.Context) (*connection, error) {
 	}
 	ws.SetReadLimit(-1) // what is kept is bounded where it is kept
 	c := &connection{ws: ws, wire: grab.wire, failed: make(chan struct{})}
-	c.out = message{
-		conn: c, buf: make([]byte, 0, s.opts.MaxFrame), whole: s.opts.Framing == Whole,
-		deflated: strings.Contains(resp.Header.Get("Sec-Websocket-Extensions"), "permessage-deflate"),
-		above:    int64(min(s.opts.CompressAbove, s.opts.MaxFrame)),
-	}
+	deflated := strings.Contains(resp.Header.Get("Sec-Websocket-Extensions"), "permessage-deflate")
+	c.out = newMessage(c.wire, &s.opts, deflated)
 	return c, nil
 }
 
@@ -91,7 +85,6 @@ func withoutQuery(err error) error {
 // grabber puts a wire under the connection that a handshake leads to.
 type grabber struct {
 	transport *http.Transport
-	size      int
 	wire      *wire
 }
 
@@ -102,7 +95,7 @@ func (g *grabber) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	if body, ok := resp.Body.(readWriteCloser); ok {
-		g.wire = &wire{ReadWriteCloser: body, buf: make([]byte, 0, g.size)}
+		g.wire = &wire{ReadWriteCloser: body}
 		resp.Body = g.wire
 	}
 	return resp, nil

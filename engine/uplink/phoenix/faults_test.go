@@ -3,7 +3,9 @@ package phoenix
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -257,6 +259,35 @@ func TestCompression(t *testing.T) {
 		socket.mu.Unlock()
 		if wire > size/10 {
 			t.Errorf("%d bytes on the wire", wire)
+		}
+	}
+}
+
+// Fragments of any size, deflated or not, make up the message: the end of the
+// last block, which is left out, may lie across two of them.
+func TestFragments(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, compress := range []bool{false, true} {
+		for _, frame := range []int{1, 2, 3, 5, 64, 125, 126, 1000} {
+			s := newServer(t, nil)
+			s.opts.CompressionMode = websocket.CompressionContextTakeover
+			o := s.options()
+			o.Compress, o.CompressAbove, o.MaxFrame = compress, 1, frame
+			_, c := s.join(o, "run:1")
+			var want []string
+			for n := range 20 {
+				text := make([]byte, n*frame/2)
+				for i := range text {
+					text[i] = byte('a' + random.IntN(26))
+				}
+				want = append(want, `"`+string(text)+`"`)
+				if _, err := c.Push(testContext(t), "text", Raw([]byte(want[n])), PushOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := s.events("text"); !slices.Equal(got, want) {
+				t.Errorf("compress=%t, frames of %d: %q", compress, frame, got)
+			}
 		}
 	}
 }

@@ -79,8 +79,8 @@ func FuzzMask(f *testing.F) {
 		if cut < 0 || cut > len(b) {
 			cut = len(b) / 2
 		}
-		turn := maskBytes(b[:cut], mask, 0)
-		maskBytes(b[cut:], mask, turn)
+		turn := maskInto(b[:cut], b[:cut], mask, 0)
+		maskInto(b[cut:], b[cut:], mask, turn)
 		if !bytes.Equal(b, want) {
 			t.Fatalf("cut at %d: %x, want %x", cut, b, want)
 		}

@@ -13,7 +13,7 @@ func (s *Socket) transmit(conn *connection) {
 		if p == nil {
 			return
 		}
-		_, started, err := conn.out.send(p)
+		started, err := conn.out.send(p)
 		s.wrote(conn, p, started, err)
 	}
 }
