@@ -100,7 +100,7 @@ func streamFlow(t *testing.T) (run func(flow, input string) (ended, string)) {
 		out := filepath.Join(dir, "out.json")
 		_ = os.Remove(out)
 		cmd := start(t, "run", write("flow.yaml", flow), "-i", write("in.json", input), "-o", out, "--python", python)
-		cmd.Env = append(os.Environ(),
+		cmd.Env = append(os.Environ(), asWorker+"=1",
 			"MILLRACE_PYTHON_EXECUTOR="+absolute("../../worker/python/millrace_worker.py"),
 			"MILLRACE_NODE_EXECUTOR="+absolute("../../worker/node/bin/millrace-node-worker.js"))
 		got := finish(t, cmd, "")
@@ -117,6 +117,7 @@ func TestStreamsBetweenLanguages(t *testing.T) {
 	steps := map[string][2]string{
 		"python":     {"python: steps.py, function: make", "python: steps.py, function: total"},
 		"javascript": {"expression: ./make.js", "expression: ./total.js"},
+		"go":         {goStep(t, "make"), goStep(t, "total")},
 	}
 	for from, makes := range steps {
 		for to, totals := range steps {

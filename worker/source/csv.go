@@ -22,6 +22,8 @@ type table struct {
 	text   bool
 	keys   [][]byte // `"name":` in JSON
 	number jsonscan.Validator
+	mark   int64 // bytes before what in reads
+	start  int64 // of the record, in bytes of the file
 }
 
 func openCSV(path string, options *CSV) (records, error) {
@@ -38,10 +40,11 @@ func openCSV(path string, options *CSV) (records, error) {
 
 func newTable(path string, f *os.File, r io.Reader, options *CSV) (*table, error) {
 	buffered := bufio.NewReaderSize(r, readSize)
+	skipped := 0
 	if mark, err := buffered.Peek(3); err == nil && string(mark) == "\xef\xbb\xbf" {
-		_, _ = buffered.Discard(3) // it was peeked at
+		skipped, _ = buffered.Discard(3) // it was peeked at
 	}
-	t := &table{path: path, file: f, in: csv.NewReader(buffered), text: options.Text}
+	t := &table{path: path, file: f, in: csv.NewReader(buffered), text: options.Text, mark: int64(skipped)}
 	t.in.ReuseRecord = true
 	switch {
 	case options.Delimiter != "":
@@ -78,6 +81,7 @@ func newTable(path string, f *os.File, r io.Reader, options *CSV) (*table, error
 func (t *table) close() error { return t.file.Close() }
 
 func (t *table) next(dst []byte) ([]byte, error) {
+	t.start = t.mark + t.in.InputOffset()
 	fields, err := t.in.Read()
 	if errors.Is(err, io.EOF) {
 		return dst, io.EOF
@@ -122,7 +126,7 @@ func (t *table) fileError(err error) error {
 		return &FileError{Path: t.path, Err: err}
 	}
 	if errors.Is(err, csv.ErrFieldCount) {
-		return &FileError{Path: t.path, Line: int64(parse.StartLine), Err: fmt.Errorf("the line does not have %d fields as the header has", t.in.FieldsPerRecord)}
+		return &FileError{Path: t.path, Line: int64(parse.StartLine), Offset: t.start, Err: fmt.Errorf("the line does not have %d fields as the header has", t.in.FieldsPerRecord)}
 	}
-	return &FileError{Path: t.path, Line: int64(parse.StartLine), Err: parse.Err}
+	return &FileError{Path: t.path, Line: int64(parse.StartLine), Offset: t.start, Err: parse.Err}
 }

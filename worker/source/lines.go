@@ -14,7 +14,10 @@ import (
 	"github.com/millrace/millrace/ipc/jsonscan"
 )
 
-const readSize = 256 << 10
+const (
+	readSize = 256 << 10
+	space    = " \t\r\n\v\f"
+)
 
 // lines reads NDJSON: one JSON value a line. Empty lines are passed over.
 type lines struct {
@@ -22,6 +25,8 @@ type lines struct {
 	file      *os.File
 	in        *bufio.Reader
 	line      int64
+	start     int64  // of the line, in bytes of the file
+	offset    int64  // behind it
 	long      []byte // a line longer than the reader's buffer
 	validator jsonscan.Validator
 }
@@ -54,10 +59,13 @@ func (l *lines) next(dst []byte) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
-		text = bytes.TrimSpace(text)
+		at := l.start + int64(len(text))
+		text = bytes.TrimLeft(text, space)
 		if l.line == 1 {
 			text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 		}
+		at -= int64(len(text))
+		text = bytes.TrimRight(text, space)
 		if len(text) == 0 {
 			continue
 		}
@@ -67,7 +75,11 @@ func (l *lines) next(dst []byte) ([]byte, error) {
 			err = l.validator.Finish()
 		}
 		if err != nil {
-			return dst, &FileError{Path: l.path, Line: l.line, Err: fmt.Errorf("not a JSON value: %w", err)}
+			if syntax := (*jsonscan.SyntaxError)(nil); errors.As(err, &syntax) {
+				at += syntax.Offset
+				err = errors.New(syntax.Msg) // the line is the file's, not the value's
+			}
+			return dst, &FileError{Path: l.path, Line: l.line, Offset: at, Err: fmt.Errorf("not a JSON value: %w", err)}
 		}
 		return append(dst, text...), nil
 	}
@@ -76,8 +88,10 @@ func (l *lines) next(dst []byte) ([]byte, error) {
 // read returns the next line; it is valid until the next call.
 func (l *lines) read() ([]byte, error) {
 	l.long = l.long[:0]
+	l.start = l.offset
 	for {
 		piece, err := l.in.ReadSlice('\n')
+		l.offset += int64(len(piece))
 		switch {
 		case err == nil || errors.Is(err, io.EOF) && len(piece)+len(l.long) > 0:
 			l.line++

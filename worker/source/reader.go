@@ -14,6 +14,8 @@ type Reader struct {
 	current records
 	pending []byte // a record that did not fit into the batch before
 
+	// OnSkip, if not nil, is told of each record that is passed over.
+	OnSkip func(*FileError)
 	// Records, Skipped and Batches count what came so far; Bytes are those of
 	// the batches.
 	Records, Skipped, Batches int64
@@ -124,6 +126,9 @@ func (r *Reader) record(dst []byte) ([]byte, error) {
 			}
 		case r.spec.SkipBad && errors.As(err, &bad) && bad.Line+bad.Row > 0:
 			r.Skipped++
+			if r.OnSkip != nil {
+				r.OnSkip(bad)
+			}
 		default:
 			return dst, err
 		}

@@ -112,7 +112,7 @@ func TestManyFiles(t *testing.T) {
 func TestErrorsSayWhere(t *testing.T) {
 	long := strings.Repeat("1", MaxRecordBytes+readSize)
 	for name, c := range map[string]struct{ file, content, want string }{
-		"ndjson":         {"a.ndjson", "1\n{\"a\":\n3\n", "a.ndjson:2: not a JSON value"},
+		"ndjson":         {"a.ndjson", "1\n{\"a\":\n3\n", "a.ndjson:2: not a JSON value: unexpected end"},
 		"csv":            {"a.csv", "a,b\n1,2\n3\n", "a.csv:3: the line does not have 2 fields"},
 		"twice":          {"a.csv", "a,a\n", `a.csv:1: two columns are called "a"`},
 		"quote":          {"a.csv", "a\n\"x\n", "a.csv:2: "},

@@ -110,14 +110,17 @@ type FileError struct {
 	Path string
 	// Line or Row (of a columnar file) counts from 1; 0 where it is not known.
 	Line, Row int64
-	Err       error
+	// Offset is where in the file the record begins, or what is wrong in it, in
+	// bytes; known with a Line.
+	Offset int64
+	Err    error
 }
 
 // Error implements error.
 func (e *FileError) Error() string {
 	switch {
 	case e.Line > 0:
-		return fmt.Sprintf("%s:%d: %v", e.Path, e.Line, e.Err)
+		return fmt.Sprintf("%s:%d: %v (byte %d of the file)", e.Path, e.Line, e.Err, e.Offset)
 	case e.Row > 0:
 		return fmt.Sprintf("%s: row %d: %v", e.Path, e.Row, e.Err)
 	}
