@@ -188,6 +188,14 @@ func newEngine(t testing.TB, o Options) *Engine {
 // flow parses a workflow in which "@name" stands for a function of this binary.
 func flow(t testing.TB, text string) *plan.Plan {
 	t.Helper()
+	p, err := parseFlow(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func parseFlow(text string) (*plan.Plan, error) {
 	var lines []string
 	for line := range strings.Lines(text) {
 		if at := strings.Index(line, "@"); at >= 0 {
@@ -196,11 +204,7 @@ func flow(t testing.TB, text string) *plan.Plan {
 		}
 		lines = append(lines, line)
 	}
-	p, err := plan.Parse("test.yaml", []byte(strings.Join(lines, "")), "", PlanOptions())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return plan.Parse("test.yaml", []byte(strings.Join(lines, "")), "", PlanOptions())
 }
 
 type outcome struct {

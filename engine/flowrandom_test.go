@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +18,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/millrace/millrace/engine/ledger"
 	"github.com/millrace/millrace/engine/plan"
 	"github.com/millrace/millrace/worker"
 )
@@ -32,16 +35,6 @@ func soak() bool { return os.Getenv("MILLRACE_SOAK") != "" }
 // lost or doubled, no limit is passed, none waits for ever, cancelled or not, and
 // nothing is held in the end.
 func TestRandomFlows(t *testing.T) {
-	checks := "40"
-	if soak() {
-		checks = "3000"
-	}
-	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		if err := f.Value.Set(checks); err != nil {
-			t.Fatal(err)
-		}
-		defer f.Value.Set(f.DefValue)
-	}
 	path := filepath.Join(t.TempDir(), "tally")
 	t.Setenv(tallyVariable, path)
 	counts, mapping, err := openTally(path)
@@ -56,7 +49,7 @@ func TestRandomFlows(t *testing.T) {
 		engines[slots] = newEngine(t, Options{MaxExecutors: slots, Memory: memory, GracePeriod: time.Minute})
 	}
 	number := 0
-	rapid.Check(t, func(rt *rapid.T) {
+	checkWorlds(t, 40, 3000, func(rt *rapid.T) {
 		w := drawFlowWorld(rt, []int{1, 2, 3})
 		number++
 		name := fmt.Sprintf("world-%d", number)
@@ -72,6 +65,22 @@ func TestRandomFlows(t *testing.T) {
 			rt.Fatalf("%v\n%s", err, text)
 		}
 	})
+}
+
+// checkWorlds checks a property of so many random worlds, or of more where the
+// long tests were asked for.
+func checkWorlds(t *testing.T, checks, long int, property func(*rapid.T)) {
+	t.Helper()
+	if soak() {
+		checks = long
+	}
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set(strconv.Itoa(checks)); err != nil {
+			t.Fatal(err)
+		}
+		defer f.Value.Set(f.DefValue)
+	}
+	rapid.Check(t, property)
 }
 
 // play runs the world's runs at once and compares each with the model.
@@ -120,36 +129,44 @@ func playRun(ctx context.Context, e *Engine, p *plan.Plan, index int, fr flowRun
 	if err != nil {
 		return err
 	}
-	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), stuckAfter)
-	defer stop()
-	res, err := r.Wait(patience)
-	if err != nil {
-		return fmt.Errorf("it does not end: %+v, %+v", e.Host(), e.Stages())
-	}
-	var document bytes.Buffer
-	err = res.WriteDocument(&document)
-	left := r.heldBesides(res)
-	switch err := errors.Join(err, r.Close()); {
+	end, err := endOf(ctx, e, r)
+	switch {
 	case err != nil:
 		return err
-	case left > 0:
-		return fmt.Errorf("%d bytes are held beside the leaves' states", left)
-	case res.Status == StatusCancel && fr.cancelAt > 0:
+	case end.Status == StatusCancel && fr.cancelAt > 0:
 		return nil
-	case res.Status != status:
-		return fmt.Errorf("it ended %s (%v), want %s", res.Status, res.Err, status)
+	case end.Status != status:
+		return fmt.Errorf("it ended %s (%v), want %s", end.Status, end.Err, status)
 	case status == StatusCrash:
 		return nil // other branches were stopped somewhere
 	}
-	got, err := valueOf(document.Bytes())
+	got, err := valueOf([]byte(end.document))
 	var want uint32
 	for _, l := range leaves {
 		want = (want + l.value()) & accMask
 	}
-	if err != nil || got != want || len(res.Leaves) != len(leaves) {
-		return fmt.Errorf("it ended at %d leaves with the value %d (%v), want %d and %d", len(res.Leaves), got, err, len(leaves), want)
+	if err != nil || got != want || len(end.Leaves) != len(leaves) {
+		return fmt.Errorf("it ended at %d leaves with the value %d (%v), want %d and %d", len(end.Leaves), got, err, len(leaves), want)
 	}
 	return nil
+}
+
+// endOf waits for a run's end and closes it. It fails if the run is stuck, or
+// still holds more than its leaves.
+func endOf(ctx context.Context, e *Engine, r *Run) (outcome, error) {
+	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), stuckAfter)
+	defer stop()
+	res, err := r.Wait(patience)
+	if err != nil {
+		return outcome{}, fmt.Errorf("it does not end: %+v, %+v", e.Host(), e.Stages())
+	}
+	var document bytes.Buffer
+	err = res.WriteDocument(&document)
+	left := r.heldBesides(res)
+	if left > 0 {
+		err = errors.Join(err, fmt.Errorf("%d bytes are held beside the leaves' states", left))
+	}
+	return outcome{Result: res, document: strings.TrimSpace(document.String())}, errors.Join(err, r.Close())
 }
 
 // heldBesides returns how many bytes a run that has ended holds for anything but
@@ -158,11 +175,17 @@ func (r *Run) heldBesides(res *Result) uint64 {
 	for _, l := range res.Leaves {
 		r.account.Release(l.State)
 	}
-	left, _, _ := r.account.Bytes()
-	if left == uint64(len("{}")) { // of steps without a state or a configuration, see Run.empty
-		return 0
+	none, text := uint64(len("{}")), uint64(len(ledger.StreamText)) // see Run.empty and Run.streamText
+	for wait := time.Millisecond; ; wait *= 2 {
+		left, _, _ := r.account.Bytes()
+		switch {
+		case left == none || left == text || left == none+text:
+			return 0
+		case left == 0 || wait > stuckAfter:
+			return left
+		}
+		time.Sleep(wait) // a stream's memory is given back by a goroutine
 	}
-	return left
 }
 
 // valueOf is actor.value for a run's final document.
