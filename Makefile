@@ -63,7 +63,7 @@ bench-quick: build ## the same in under two minutes
 bench-openfn: deps ## measure OpenFn workflows against @openfn/runtime and its worker's hops
 	$(GO) run ./bench/openfn
 
-bench-flow: data ## measure calls, pages and shard builders under limits
+bench-flow: data ## measure calls, pages, streams and shard builders under limits
 	$(GO) run ./bench/flow -data $(DATA)
 
 install: ## install the millrace command into GOBIN
