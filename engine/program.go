@@ -228,6 +228,8 @@ func commandStdin(s plan.Stdin) any {
 	switch s.From {
 	case plan.ChannelKey:
 		return map[string]string{"key": s.Key}
+	case plan.ChannelStream:
+		return map[string]string{"stream": s.Key}
 	case plan.ChannelNone:
 		return "none"
 	}
@@ -238,6 +240,8 @@ func commandStdout(s plan.Stdout) any {
 	switch s.To {
 	case plan.ChannelKey:
 		return map[string]string{"key": s.Key, "encoding": string(s.Encoding)}
+	case plan.ChannelStream:
+		return map[string]string{"stream": s.Key, "encoding": string(s.Encoding)}
 	case plan.ChannelNone:
 		return "ignore"
 	}

@@ -102,6 +102,7 @@ type streamEnd struct {
 	// well.
 	ended   atomic.Bool
 	failure *StreamError
+	gone    chan struct{} // closed then
 
 	mu     sync.Mutex // held while the ring is used; not while waiting for the other end
 	mapped bool       // there is a ring
@@ -110,7 +111,8 @@ type streamEnd struct {
 }
 
 func (e *streamEnd) init(ctx context.Context, st *step, key string) {
-	e.ctx, e.step, e.key, e.signal = ctx, st, key, make(chan struct{}, 1)
+	e.ctx, e.step, e.key = ctx, st, key
+	e.signal, e.gone = make(chan struct{}, 1), make(chan struct{})
 }
 
 func (e *streamEnd) base() *streamEnd { return e }
@@ -139,6 +141,7 @@ func (e *streamEnd) hear(end *ipc.StreamEnd) {
 			e.failure = &StreamError{Key: e.key, Severity: end.Severity, Name: end.Name, Message: end.Message}
 		}
 		e.ended.Store(true)
+		close(e.gone)
 	}
 	select {
 	case e.signal <- struct{}{}:

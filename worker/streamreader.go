@@ -128,6 +128,13 @@ func (r *StreamReader) await(ctx context.Context, spin, news func() bool) error 
 	return nil
 }
 
+// Ready reports whether Next returns at once: there is an item, or an end.
+func (r *StreamReader) Ready() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closed || r.ended.Load() || r.ring.Ready()
+}
+
 // poll returns the next item if it is there. mu is held.
 func (r *StreamReader) poll() ([]byte, bool, error) {
 	if r.closed {

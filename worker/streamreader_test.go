@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/ipc"
 	"github.com/millrace/millrace/worker"
@@ -63,6 +64,17 @@ func init() {
 			for range worker.Items[int](r) {
 				return nil
 			}
+		case "ready":
+			for !r.Ready() {
+				time.Sleep(time.Millisecond)
+			}
+			b, err := r.Next()
+			item := string(b)
+			for err == nil && !r.Ready() {
+				time.Sleep(time.Millisecond)
+			}
+			_, end := r.Next()
+			return errors.Join(err, expect(item, "1"), expect(end, io.EOF), expect(r.Ready(), true))
 		case "all":
 			for {
 				if _, err := r.Next(); err == io.EOF {
@@ -158,6 +170,18 @@ func TestAnItemThatIsNoJSON(t *testing.T) {
 	for _, item := range []string{"0", "[1", "2"} {
 		w.Put(item)
 	}
+	if f := h.End(running).Fail; f != nil {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestReady(t *testing.T) {
+	h := start(t, withStreams)
+	st, running := consuming(t, h, "ready", *withStreams.Streams)
+	w := st.Writer()
+	w.Put("0")
+	w.Put("1")
+	w.End(ipc.StreamEnd{})
 	if f := h.End(running).Fail; f != nil {
 		t.Errorf("%+v", f)
 	}

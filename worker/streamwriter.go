@@ -32,6 +32,7 @@ type StreamWriter struct {
 	streamEnd
 	ring     *stream.Writer
 	encoding Encoding
+	maxItem  int
 	reserved int // the size that a wait is for
 	spin     func() bool
 	sleep    func() (bool, error)
@@ -88,6 +89,7 @@ func (s *State) Stream(ctx context.Context, key string, o StreamOptions) (*Strea
 		}
 		return nil, err
 	}
+	w.maxItem = w.ring.MaxItem()
 	w.spin = w.ring.Spin
 	w.sleep = func() (bool, error) { return w.ring.Sleep(w.reserved) }
 	return w, nil
@@ -203,15 +205,7 @@ func (w *StreamWriter) Commit(n int) error {
 
 func (w *StreamWriter) reserve(n int) ([]byte, error) {
 	for {
-		switch {
-		case w.closed:
-			return nil, w.err
-		case w.ended.Load():
-			err := keyed(w.key, ErrReaderDone)
-			if w.failure != nil {
-				err = w.failure
-			}
-			w.close(w.ring, nil, err)
+		if err := w.over(); err != nil {
 			return nil, err
 		}
 		b, ok, err := w.ring.Reserve(n)
@@ -228,6 +222,29 @@ func (w *StreamWriter) reserve(n int) ([]byte, error) {
 	}
 }
 
+// over returns why nothing can be written any more, or nil. mu is held.
+func (w *StreamWriter) over() error {
+	if !w.closed && w.ended.Load() {
+		err := keyed(w.key, ErrReaderDone)
+		if w.failure != nil {
+			err = w.failure
+		}
+		w.close(w.ring, nil, err)
+	}
+	return w.err
+}
+
+// Done is closed when the reader wants no more, or has failed, for a function
+// that waits for something else than its next write. Err tells which.
+func (w *StreamWriter) Done() <-chan struct{} { return w.gone }
+
+// Err returns what every write would fail with now, nil while it would not.
+func (w *StreamWriter) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.over()
+}
+
 // failed is what a write returns for an error of the ring's or of a wait.
 func (w *StreamWriter) failed(err error) error {
 	var size *stream.ItemSizeError
@@ -242,6 +259,9 @@ func (w *StreamWriter) failed(err error) error {
 	}
 	return keyed(w.key, err)
 }
+
+// MaxItem returns the size of the largest item, in bytes.
+func (w *StreamWriter) MaxItem() int { return w.maxItem }
 
 // Items returns how many items were written.
 func (w *StreamWriter) Items() uint64 {

@@ -97,6 +97,17 @@ func init() {
 		}
 		return nil
 	}
+	functions["produce until done"] = func(ctx context.Context, s *worker.State) error {
+		w, err := s.Stream(ctx, "items", worker.StreamOptions{})
+		if err != nil {
+			return err
+		}
+		if err := w.Err(); err != nil {
+			return fmt.Errorf("at first: %w", err)
+		}
+		<-w.Done()
+		return w.Err()
+	}
 	functions["produce badly"] = func(ctx context.Context, s *worker.State) error {
 		how, err := worker.Get[string](s, "how")
 		if err != nil {
@@ -189,6 +200,19 @@ func TestTheReaderWantsNoMore(t *testing.T) {
 	r.End(ipc.StreamEnd{})
 	if got := h.End(producing); got.Fail != nil || got.State.Kind != ipc.KindAbsent {
 		t.Fatalf("%+v", got.Fail)
+	}
+	h.noLeaks()
+}
+
+// A step that waits for something else is told too.
+func TestDone(t *testing.T) {
+	h := start(t, withStreams)
+	for _, end := range []ipc.StreamEnd{{}, {Severity: ipc.SeverityCrash, Name: "Broken", Message: "there"}} {
+		producing := h.Begin(h.call("produce until done"), h.World.State(`{}`))
+		h.Streamed().Reader().End(end)
+		if f := h.End(producing).Fail; end.Name == "" && f != nil || end.Name != "" && (f == nil || f.Name != end.Name) {
+			t.Errorf("%+v after %+v", f, end)
+		}
 	}
 	h.noLeaks()
 }

@@ -99,7 +99,11 @@ func (b *builder) commandIO(c *Command, f fileStep, at path) {
 	case text(f.Stdin) == "none":
 		c.Stdin.From = ChannelNone
 	case f.Stdin != nil && f.Stdin.kind == isObject:
-		c.Stdin = Stdin{From: ChannelKey, Key: text(bind[fileStdin](f.Stdin).Key)}
+		in := bind[fileStdin](f.Stdin)
+		c.Stdin = Stdin{From: ChannelKey, Key: text(in.Key)}
+		if in.Stream != nil {
+			c.Stdin = Stdin{From: ChannelStream, Key: text(in.Stream)}
+		}
 	}
 	c.Stdout = Stdout{To: ChannelState}
 	switch {
@@ -108,6 +112,9 @@ func (b *builder) commandIO(c *Command, f fileStep, at path) {
 	case f.Stdout != nil && f.Stdout.kind == isObject:
 		out := bind[fileStdout](f.Stdout)
 		c.Stdout = Stdout{To: ChannelKey, Key: text(out.Key), Encoding: Encoding(text(out.Encoding))}
+		if out.Stream != nil {
+			c.Stdout.To, c.Stdout.Key = ChannelStream, text(out.Stream)
+		}
 	}
 	if on := boolean(f.StateFD); on != nil {
 		c.StateFD = *on

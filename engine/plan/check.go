@@ -131,7 +131,7 @@ func (c *checker) complete(s *Step) {
 		if s.Command.Stdout.To == "" {
 			s.Command.Stdout.To = ChannelState
 		}
-		if s.Command.Stdout.To == ChannelKey && s.Command.Stdout.Encoding == "" {
+		if (s.Command.Stdout.To == ChannelKey || s.Command.Stdout.To == ChannelStream) && s.Command.Stdout.Encoding == "" {
 			s.Command.Stdout.Encoding = EncodingJSON
 		}
 	}

@@ -77,12 +77,12 @@ func (c *checker) argv(words []string, at path) {
 
 func (c *checker) command(cmd *Command, at path) {
 	switch cmd.Stdin.From {
-	case ChannelState, ChannelNone, ChannelKey:
+	case ChannelState, ChannelNone, ChannelKey, ChannelStream:
 	default:
 		c.problem(at.with("stdin"), "unknown source %q", string(cmd.Stdin.From))
 	}
 	switch cmd.Stdout.To {
-	case ChannelState, ChannelNone, ChannelKey:
+	case ChannelState, ChannelNone, ChannelKey, ChannelStream:
 	default:
 		c.problem(at.with("stdout"), "unknown target %q", string(cmd.Stdout.To))
 	}
@@ -90,6 +90,9 @@ func (c *checker) command(cmd *Command, at path) {
 	case "", EncodingJSON, EncodingArrow, EncodingRaw:
 	default:
 		c.problem(at.with("stdout", "encoding"), "unknown encoding %q", string(cmd.Stdout.Encoding))
+	}
+	if cmd.Stdout.To == ChannelStream && cmd.Stdout.Encoding == EncodingArrow {
+		c.problem(at.with("stdout", "encoding"), "the items of a stream are lines, which are %q or %q", EncodingJSON, EncodingRaw)
 	}
 	for i, v := range cmd.Env {
 		if v.Name == "" || strings.ContainsAny(v.Name, "=\x00") || strings.ContainsRune(v.Value, 0) {

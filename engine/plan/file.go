@@ -112,11 +112,13 @@ type fileRetry struct {
 }
 
 type fileStdin struct {
-	Key *node `key:"key"`
+	Key    *node `key:"key"`
+	Stream *node `key:"stream"`
 }
 
 type fileStdout struct {
 	Key      *node `key:"key"`
+	Stream   *node `key:"stream"`
 	Encoding *node `key:"encoding"`
 }
 

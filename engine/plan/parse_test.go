@@ -236,17 +236,20 @@ func TestStartAsOpenFn(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	p := mustParse(t, "dir/flow.yaml", "steps: [{id: a, command: cat}, {id: b, command: cat, stdout: {key: k}}]", "")
+	p := mustParse(t, "dir/flow.yaml", "steps: [{id: a, command: cat}, {id: b, command: cat, stdin: {stream: s}, stdout: {key: k}}, {id: c, command: cat, stdout: {stream: s}}]", "")
 	if p.Name != "flow" || !slices.Equal(p.Options.DropKeys, []string{"configuration", "response"}) {
 		t.Errorf("name %q, drop keys %v", p.Name, p.Options.DropKeys)
 	}
 	if c := p.Steps[0].Command; c.Stdin != (Stdin{From: ChannelState}) || c.Stdout != (Stdout{To: ChannelState}) || c.Dir != "" {
 		t.Errorf("command: %+v", c)
 	}
-	if c := p.Steps[1].Command; c.Stdout != (Stdout{To: ChannelKey, Key: "k", Encoding: EncodingJSON}) {
+	if c := p.Steps[1].Command; c.Stdin != (Stdin{From: ChannelStream, Key: "s"}) || c.Stdout != (Stdout{To: ChannelKey, Key: "k", Encoding: EncodingJSON}) {
 		t.Errorf("command: %+v", c)
 	}
-	if len(p.Warnings) != 1 || p.Warnings[0].Line != 1 || !strings.Contains(p.Warnings[0].Message, `"b" is never reached`) {
+	if c := p.Steps[2].Command; c.Stdin.From != ChannelState || c.Stdout != (Stdout{To: ChannelStream, Key: "s", Encoding: EncodingJSON}) {
+		t.Errorf("command: %+v", c)
+	}
+	if len(p.Warnings) != 2 || p.Warnings[0].Line != 1 || !strings.Contains(p.Warnings[0].Message, `"b" is never reached`) {
 		t.Errorf("warnings: %v", p.Warnings)
 	}
 }

@@ -57,9 +57,14 @@ func (r *schemaReport) add(e *jsonschema.ValidationError) {
 	}
 }
 
-// severalKinds is reported once for a step, at its second kind of work.
+// severalKinds is reported once for a step, at its second kind of work. What a
+// command reads or writes may not be of several kinds either.
 func (r *schemaReport) severalKinds(at path) {
 	step := r.root.follow(at[:len(at)-1])
+	if last := at[len(at)-1]; last == "stream" {
+		r.problem(at, true, "", "%q is one or the other: a key's value, or the items of a %q", at[len(at)-2], last)
+		return
+	}
 	var given []string
 	second := at
 	for _, m := range step.members {

@@ -64,6 +64,9 @@ func TestValidateRefuses(t *testing.T) {
 		{func(p *Plan) { p.Steps[0].Command = &Command{} }, "steps[0].command: names no program"},
 		{func(p *Plan) { p.Steps[0].Command = &Command{Argv: []string{"a", "b\x00"}} }, "steps[0].command[1]: must not contain a NUL"},
 		{func(p *Plan) { p.Steps[0].Command = &Command{Argv: []string{"a"}, Stdin: Stdin{From: "x"}} }, `steps[0].stdin: unknown source "x"`},
+		{func(p *Plan) {
+			p.Steps[0].Command = &Command{Argv: []string{"a"}, Stdout: Stdout{To: ChannelStream, Key: "k", Encoding: EncodingArrow}}
+		}, `steps[0].stdout.encoding: the items of a stream are lines`},
 		{func(p *Plan) { p.Steps[0].Command = &Command{Argv: []string{"a"}, Stdout: Stdout{Encoding: "x"}} }, `unknown encoding "x"`},
 		{func(p *Plan) { p.Steps[0].Command = &Command{Argv: []string{"a"}, Env: []EnvVar{{"A=B", ""}}} }, "steps[0].env[0]:"},
 		{func(p *Plan) { p.Steps[0].Worker = &Worker{Argv: []string{"w"}} }, `steps[0]: "worker" needs "function" beside it`},

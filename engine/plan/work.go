@@ -94,21 +94,23 @@ const (
 	ChannelNone Channel = "none"
 	// ChannelKey is the value of a single top-level key.
 	ChannelKey Channel = "key"
+	// ChannelStream is the items of the stream under a top-level key, one a line.
+	ChannelStream Channel = "stream"
 )
 
 // Stdin says what a command reads. The zero value is the whole state.
 type Stdin struct {
 	From Channel
-	// Key is set exactly with ChannelKey.
+	// Key is set exactly with ChannelKey and ChannelStream.
 	Key string
 }
 
 // Stdout says what a command's output becomes. The zero value is the new state.
 type Stdout struct {
 	To Channel
-	// Key is set exactly with ChannelKey.
+	// Key is set exactly with ChannelKey and ChannelStream.
 	Key string
-	// Encoding of the key's value; Validate makes it EncodingJSON by default.
+	// Encoding of the key's value, or of each line; Validate makes it EncodingJSON by default.
 	Encoding Encoding
 }
 

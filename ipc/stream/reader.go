@@ -78,6 +78,9 @@ func (r *Reader) Next() ([]byte, bool, error) {
 	}
 }
 
+// Ready reports whether Next would not have to wait.
+func (r *Reader) Ready() bool { return r.written != r.at || r.counters.written.Load() != r.at }
+
 // record reads one record, and returns nil for a skip.
 func (r *Reader) record() ([]byte, error) {
 	at := r.at & (r.capacity - 1)

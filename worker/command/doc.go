@@ -19,6 +19,15 @@
 // standard input as it is: the same memory, opened read-only with an offset of
 // its own. Every other state is written into a pipe from the mappings.
 //
+// # Streams
+//
+// The items of a stream can be the lines of the command's standard input, and
+// the lines of its standard output the items of one; both are pipes then. What
+// the shell's pipes do holds: a command that reads no more ends the step that
+// makes its input, and one whose output nobody wants any more gets a SIGPIPE.
+// Other than there, a step that fails ends the command at its other end, which
+// would take the end of its input for all of it.
+//
 // # Caveats
 //
 // Standard output is a file, not a pipe: a command which opens /dev/stdout

@@ -40,9 +40,16 @@ type execution struct {
 	stderr    *os.File   // the command's end
 	files     []*os.File // to be closed
 
-	log     *lineLog
-	feedErr error        // why the input was not written to its end, once fed
-	over    atomic.Int64 // the size at which the output outgrew the budget
+	reads       *worker.StreamReader    // the items of its input, nil: no stream
+	items       *worker.StreamWriter    // of its output, nil: no stream
+	lines       *os.File                // its output as it comes, for the items
+	stopReading context.CancelFunc      // the items are not wanted any more
+	stop        context.CancelCauseFunc // ends the command
+
+	log      *lineLog
+	linesErr error        // why not all of the output became items
+	feedErr  error        // why the input was not written to its end, once fed
+	over     atomic.Int64 // the size at which the output outgrew the budget
 }
 
 func (e *execution) keep(f *os.File) *os.File {
@@ -64,6 +71,9 @@ func (e *execution) prepare() error {
 	}
 	if err := e.openInput(); err != nil {
 		return err
+	}
+	if e.spec.Stdout.stream {
+		return e.openLines()
 	}
 	if e.spec.Stdout.ignore {
 		e.stdout, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
@@ -100,22 +110,32 @@ func (e *execution) run(s *starter) error {
 	// end nor its refusal to read could be seen.
 	_ = e.stdin.Close()
 	_ = write.Close()
+	if e.lines != nil {
+		_ = e.stdout.Close()
+	}
 
 	var group sync.WaitGroup
 	exited := make(chan struct{})
+	ctx, stop := context.WithCancelCause(e.ctx)
+	defer stop(nil)
+	e.stop = stop
 	e.log = &lineLog{limit: maxLine, emit: func(line string) { worker.Log(e.ctx, "info", "stderr", line) }}
 	group.Go(func() { e.log.readFrom(read) })
 	if e.feed != nil {
 		group.Go(e.feed)
 	}
-	group.Go(func() { e.endWhenCancelled(exited) })
+	if e.lines != nil {
+		group.Go(func() { e.takeLines(exited) })
+		group.Go(func() { e.endUnwanted(exited) })
+	}
+	group.Go(func() { endWhenCancelled(ctx, exited) })
 	if e.output != nil && e.info.Budget > 0 {
 		group.Go(func() { e.watchGrowth(exited) })
 	}
 	status, err := process.Wait()
 	close(exited)
 	patience := time.Time{}
-	if e.ctx.Err() != nil {
+	if ctx.Err() != nil {
 		patience = time.Now().Add(grace)
 	}
 	killRest(patience)
@@ -126,19 +146,28 @@ func (e *execution) run(s *starter) error {
 	if e.feedEnd != nil {
 		_ = e.feedEnd.SetWriteDeadline(last)
 	}
+	if e.reads != nil {
+		e.stopReading()
+	}
+	if e.lines != nil {
+		_ = e.lines.SetReadDeadline(last)
+	}
 	group.Wait()
 	if err != nil {
 		return fmt.Errorf("wait for %s: %w", e.name(), err)
+	}
+	if cause := context.Cause(ctx); cause != nil && (e.linesErr != nil || e.ctx.Err() == nil) {
+		return cause // the end of a stream, or what kept its items from it
 	}
 	return e.judge(status)
 }
 
 // endWhenCancelled ends the command and its descendants: first by asking.
-func (e *execution) endWhenCancelled(exited <-chan struct{}) {
+func endWhenCancelled(ctx context.Context, exited <-chan struct{}) {
 	select {
 	case <-exited:
 		return
-	case <-e.ctx.Done():
+	case <-ctx.Done():
 	}
 	signalDescendants(terminate)
 	select {

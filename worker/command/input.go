@@ -23,6 +23,8 @@ func (e *execution) openInput() error {
 		}
 	}
 	switch {
+	case in.stream:
+		return e.openItems()
 	case in.none || e.spec.StateFD:
 		f, err := os.Open(os.DevNull)
 		if err != nil {
@@ -85,18 +87,27 @@ func (e *execution) openStateFile() error {
 
 // openPipe has the source written into a pipe while the command runs.
 func (e *execution) openPipe(source pieces) error {
-	read, write, err := os.Pipe()
+	write, err := e.pipeIn()
 	if err != nil {
 		return err
 	}
-	e.stdin = e.keep(read)
-	e.feedEnd = e.keep(write)
-	growPipe(write)
 	e.feed = func() {
 		e.feedErr = writePieces(write, source)
 		_ = write.Close()
 	}
 	return nil
+}
+
+// pipeIn makes a pipe the command's standard input, and returns where to write.
+func (e *execution) pipeIn() (*os.File, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	e.stdin = e.keep(read)
+	e.feedEnd = e.keep(write)
+	growPipe(write)
+	return write, nil
 }
 
 // maxGather is how many bytes, and maxVectors how many pieces, one write takes.

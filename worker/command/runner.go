@@ -14,7 +14,9 @@ import (
 
 // Main runs the process as an executor of commands, and never returns. See
 // [worker.Main] for exit codes.
-func Main() { worker.MainRunner(worker.Options{Language: "command", Runner: NewRunner()}) }
+func Main() {
+	worker.MainRunner(worker.Options{Language: "command", Capabilities: []string{ipc.CapabilityStreams}, Runner: NewRunner()})
+}
 
 // Runner runs steps of the kind "command".
 type Runner struct{ starter starter }
@@ -47,6 +49,9 @@ func (r *Runner) run(ctx context.Context, p *spec, s *worker.State) error {
 	}
 	if err := e.run(&r.starter); err != nil {
 		return err
+	}
+	if e.items != nil {
+		return e.items.Close()
 	}
 	return e.takeOutput()
 }

@@ -20,19 +20,22 @@ type spec struct {
 	StateFD bool              `json:"state_fd"`
 }
 
-// input is what the command reads: "state", "none" or {"key": K}.
+// input is what the command reads: "state", "none", {"key": K} or
+// {"stream": K}.
 type input struct {
-	none  bool
-	key   string
-	byKey bool
+	none   bool
+	key    string
+	byKey  bool
+	stream bool // the items of key
 }
 
-// output is what becomes of what it writes: "state", "ignore" or
-// {"key": K, "encoding": E}.
+// output is what becomes of what it writes: "state", "ignore",
+// {"key": K, "encoding": E} or {"stream": K, "encoding": E}.
 type output struct {
 	ignore   bool
 	key      string
 	byKey    bool
+	stream   bool // its lines are the items of key
 	encoding worker.Encoding
 }
 
@@ -61,7 +64,8 @@ func parseSpec(text string) (*spec, error) {
 
 func (in *input) UnmarshalJSON(b []byte) error {
 	var o struct {
-		Key *string `json:"key"`
+		Key    *string `json:"key"`
+		Stream *string `json:"stream"`
 	}
 	switch word, err := wordOrObject(b, &o); {
 	case err != nil:
@@ -69,10 +73,12 @@ func (in *input) UnmarshalJSON(b []byte) error {
 	case word == "state" || word == "" && o.Key == nil && isNull(b):
 	case word == "none":
 		in.none = true
-	case o.Key != nil:
+	case o.Key != nil && o.Stream == nil:
 		in.key, in.byKey = *o.Key, true
+	case o.Stream != nil && o.Key == nil:
+		in.key, in.stream = *o.Stream, true
 	default:
-		return fmt.Errorf(`stdin: %s is neither "state" nor "none" nor {"key": …}`, b)
+		return fmt.Errorf(`stdin: %s is neither "state" nor "none" nor {"key": …} nor {"stream": …}`, b)
 	}
 	return nil
 }
@@ -80,6 +86,7 @@ func (in *input) UnmarshalJSON(b []byte) error {
 func (out *output) UnmarshalJSON(b []byte) error {
 	var o struct {
 		Key      *string `json:"key"`
+		Stream   *string `json:"stream"`
 		Encoding string  `json:"encoding"`
 	}
 	switch word, err := wordOrObject(b, &o); {
@@ -88,20 +95,33 @@ func (out *output) UnmarshalJSON(b []byte) error {
 	case word == "state" || word == "" && o.Key == nil && isNull(b):
 	case word == "ignore":
 		out.ignore = true
-	case o.Key != nil:
+	case o.Key != nil && o.Stream == nil:
 		out.key, out.byKey = *o.Key, true
-		switch o.Encoding {
-		case "", "json":
-			out.encoding = worker.JSON
-		case "arrow", "arrow-stream":
-			out.encoding = worker.ArrowStream
-		case "raw":
-			out.encoding = worker.Raw
-		default:
-			return fmt.Errorf("stdout: unknown encoding %q (use json, arrow or raw)", o.Encoding)
+		return out.setEncoding(o.Encoding)
+	case o.Stream != nil && o.Key == nil:
+		out.key, out.stream = *o.Stream, true
+		if err := out.setEncoding(o.Encoding); err != nil {
+			return err
+		}
+		if out.encoding == worker.ArrowStream {
+			return errors.New("stdout: the items of a stream are lines, which are json or raw")
 		}
 	default:
-		return fmt.Errorf(`stdout: %s is neither "state" nor "ignore" nor {"key": …}`, b)
+		return fmt.Errorf(`stdout: %s is neither "state" nor "ignore" nor {"key": …} nor {"stream": …}`, b)
+	}
+	return nil
+}
+
+func (out *output) setEncoding(name string) error {
+	switch name {
+	case "", "json":
+		out.encoding = worker.JSON
+	case "arrow", "arrow-stream":
+		out.encoding = worker.ArrowStream
+	case "raw":
+		out.encoding = worker.Raw
+	default:
+		return fmt.Errorf("stdout: unknown encoding %q (use json, arrow or raw)", name)
 	}
 	return nil
 }
