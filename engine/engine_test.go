@@ -593,7 +593,8 @@ func TestHostMemoryIsBackPressure(t *testing.T) {
 	runs.Wait()
 }
 
-// Steps that say what they publish never take the host over its budget.
+// Steps that say what they publish never take the host over its budget, but for
+// those that are let in because nothing has gone on for a while.
 func TestReservedMemoryIsKeptFree(t *testing.T) {
 	const budget = 5 << 20
 	e := newEngine(t, Options{Memory: budget, MaxExecutors: 6})
@@ -612,7 +613,8 @@ func TestReservedMemoryIsKeptFree(t *testing.T) {
 		})
 	}
 	runs.Wait()
-	if h := e.Host(); most.Load() > budget || h.Demand.Forced > 0 || most.Load() < budget/2 {
+	h := e.Host()
+	if forced := h.Demand.Forced * 2_000_000; most.Load() > budget+forced || forced == 0 && most.Load() < budget/2 {
 		t.Errorf("at most %d bytes were held, the budget is %d: %+v", most.Load(), budget, h.Demand)
 	}
 }

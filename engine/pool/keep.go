@@ -18,32 +18,36 @@ func (p *Pool) keep() {
 		select {
 		case <-p.stopped:
 			return
-		case <-tick.C:
+		case now := <-tick.C:
+			p.round(now)
 		}
-		old, rest := p.takeAllIdle()
-		var pings sync.WaitGroup
-		for _, x := range rest {
-			pings.Go(func() {
-				if err := x.ping(p.options.HealthInterval); err != nil {
-					x.log.Warn("executor does not answer: killed", "error", err)
-					x.fail(err)
-				}
-				p.restore(x)
-			})
-		}
-		for _, x := range old {
-			x.shutdown()
-		}
-		pings.Wait()
 	}
+}
+
+// round looks at the idle executors once.
+func (p *Pool) round(now time.Time) {
+	old, rest := p.takeAllIdle(now)
+	var pings sync.WaitGroup
+	for _, x := range rest {
+		pings.Go(func() {
+			if err := x.ping(p.options.HealthInterval); err != nil {
+				x.log.Warn("executor does not answer: killed", "error", err)
+				x.fail(err)
+			}
+			p.restore(x)
+		})
+	}
+	for _, x := range old {
+		x.shutdown()
+	}
+	pings.Wait()
 }
 
 // takeAllIdle takes every idle executor off the list, so that no task gets one
 // in the middle of a ping: those to let go, and those to ping.
-func (p *Pool) takeAllIdle() (old, rest []*Executor) {
+func (p *Pool) takeAllIdle(now time.Time) (old, rest []*Executor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
 	for k, list := range p.idle {
 		var keep []*Executor
 		for _, x := range list {
