@@ -15,7 +15,9 @@
 // A case needs steps whose outcome it knows. They have agreed names
 // ([Behaviours]), and how the program gets them is its kind's affair
 // ([Kind]): a worker program registers functions of these names; executors
-// of JavaScript, Python and commands are sent their code.
+// of JavaScript, Python and commands are sent their code. Where a step calls
+// another, the case plays that one: it sees the call and answers it as it likes.
+// These cases are skipped for programs that do not announce calls.
 //
 // # Invariants
 //

@@ -60,6 +60,12 @@ func Behaviours() []Behaviour {
 		{Name: "unserialisable", Does: "sets the key bad to what has no JSON form and is an error (a cycle)", Optional: true},
 		{Name: "value", Does: "returns the bare value [1,2,3]", Optional: true},
 		{Name: "nothing", Does: "returns nothing, in a language where that makes no state", Optional: true},
+		{Name: "call", Does: "calls the step other with its state, returns what comes of it", Optional: true},
+		{Name: "call-new", Does: `calls other with {"data": [1,2,3]}, sets the key result to the value of what comes of it`, Optional: true},
+		{Name: "call-catch", Does: "calls other with its state; when that fails, sets the key error to the failure's [name, severity, called step]", Optional: true},
+		{Name: "each", Does: `calls other for each item of the key pages, under data, 3 at a time; appends the elements of each result's data to the array all, by reference, in the order in which they come, and sets order to the items' numbers in that order`, Optional: true},
+		{Name: "each-count", Does: "calls other for each item of the key pages, under data, 2 at a time; sets n to the number of results", Optional: true},
+		{Name: "forward", Does: "sets the key head to new and forwards to other, no other key touched", Optional: true},
 		{Name: "noise", Does: "writes bytes that are no text to its standard output, sets the key noisy to true", Optional: true},
 	}
 }
@@ -118,7 +124,8 @@ func loadKind(name Kind) (*kind, error) {
 		k.steps = make(map[string]step)
 		for _, b := range Behaviours() {
 			if b.Name != "nothing" { // returning None keeps the state
-				k.steps[b.Name] = step{spec: map[string]string{"path": path, "function": b.Name}}
+				function := strings.ReplaceAll(b.Name, "-", "_")
+				k.steps[b.Name] = step{spec: map[string]string{"path": path, "function": function}}
 			}
 		}
 	default:
@@ -172,6 +179,12 @@ func javascriptSteps() map[string]step {
 		"unserialisable": `const bad = {}; bad.self = bad; state.bad = bad; return state;`,
 		"value":          `return [1, 2, 3];`,
 		"nothing":        ``,
+		"call":           `return call("other", state);`,
+		"call-new":       `state.result = (await call("other", { data: [1, 2, 3] })).value; return state;`,
+		"call-catch":     `try { await call("other", state); } catch (e) { state.error = [e.name, e.severity, e.step]; } return state;`,
+		"each":           `state.order = []; for await (const r of each(state.pages, "other", { concurrency: 3 })) { state.order.push(r.index); append(state, "all", r.state.data); } return state;`,
+		"each-count":     `let n = 0; for await (const r of each(state.pages, "other", { concurrency: 2 })) n += r.index >= 0; return { n };`,
+		"forward":        `return forward("other", { head: "new" });`,
 	}
 	steps := make(map[string]step)
 	for name, body := range bodies {

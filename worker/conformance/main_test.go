@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"slices"
@@ -98,6 +99,73 @@ var functions = worker.Functions{
 		time.Sleep(300 * time.Millisecond)
 		return s.Set("napped", true)
 	},
+	"call": func(ctx context.Context, s *worker.State) error {
+		reply, err := worker.Call(ctx, "other", s, worker.CallOptions{})
+		if err != nil {
+			return err
+		}
+		for _, key := range s.Keys() {
+			if !reply.State().Has(key) {
+				err = errors.Join(err, s.Delete(key))
+			}
+		}
+		for _, key := range reply.State().Keys() {
+			err = errors.Join(err, s.SetFrom(key, reply.State(), key))
+		}
+		return err
+	},
+	"call-new": func(ctx context.Context, s *worker.State) error {
+		arg := s.New()
+		if err := arg.Set("data", []int{1, 2, 3}); err != nil {
+			return err
+		}
+		reply, err := worker.Call(ctx, "other", arg, worker.CallOptions{})
+		if err != nil {
+			return err
+		}
+		return s.SetFrom("result", reply.State(), "value")
+	},
+	"call-catch": func(ctx context.Context, s *worker.State) error {
+		_, err := worker.Call(ctx, "other", s, worker.CallOptions{})
+		if failed := (*worker.CallError)(nil); errors.As(err, &failed) {
+			return s.Set("error", []string{failed.Name, string(failed.Severity), failed.Step})
+		}
+		return err
+	},
+	"each": func(ctx context.Context, s *worker.State) error {
+		pages, err := worker.Get[[]json.RawMessage](s, "pages")
+		if err != nil {
+			return err
+		}
+		order := []int{}
+		for reply, err := range worker.Each(ctx, s, "other", slices.Values(pages), worker.EachOptions{Concurrency: 3}) {
+			if err == nil {
+				err = s.Extend("all", reply.State(), "data")
+			}
+			if err != nil {
+				return err
+			}
+			order = append(order, reply.Index())
+		}
+		return s.Set("order", order)
+	},
+	"each-count": func(ctx context.Context, s *worker.State) error {
+		pages, err := worker.Get[[]int](s, "pages")
+		if err != nil {
+			return err
+		}
+		n := 0
+		for _, err := range worker.Each(ctx, s, "other", slices.Values(pages), worker.EachOptions{Concurrency: 2}) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		return s.Set("n", n)
+	},
+	"forward": func(_ context.Context, s *worker.State) error {
+		return errors.Join(s.Set("head", "new"), s.Forward("other"))
+	},
 	"unserialisable": func(_ context.Context, s *worker.State) error {
 		type node struct{ Self *node }
 		bad := &node{}
@@ -145,5 +213,14 @@ func TestGoWorker(t *testing.T) {
 func TestCommandExecutor(t *testing.T) {
 	conform(t, Options{
 		Argv: []string{"/proc/self/exe"}, Env: []string{"MILLRACE_TEST_ROLE=command", exitAtOnce}, Kind: KindCommand,
-	}, "state/nothing", "step/conditions", "step/invalid-input", "step/noise")
+	}, append(callNames(), "state/nothing", "step/conditions", "step/invalid-input", "step/noise")...)
+}
+
+// callNames are the cases that need calls.
+func callNames() []string {
+	var names []string
+	for _, c := range callCases {
+		names = append(names, c.name)
+	}
+	return names
 }

@@ -47,6 +47,13 @@ var sins = []sin{
 	{"sends an execute", "state/identity", "may not send execute"},
 	{"maps all", "memory/lazy", "is mapped"},
 	{"wrong pid", "handshake/hello", "no process of the program's"},
+	{"calls well", "call/pass-on$", ""},
+	{"calls unasked", "state/identity", "without the capability calls"},
+	{"calls with a copy", "call/pass-on", "was not passed on as it was"},
+	{"calls with what is not published", "call/pass-on", "lies in no published block"},
+	{"calls twice with one id", "call/pass-on", "used before"},
+	{"calls and forgets another", "call/pass-on", "never made"},
+	{"calls and writes the result anew", "call/pass-on", "was not passed on as it was"},
 }
 
 func TestMisbehaviourIsCaught(t *testing.T) {
@@ -77,6 +84,7 @@ type sinner struct {
 	inputs  map[shm.SegmentID]*shm.Segment
 	kept    [][]byte
 	made    uint64
+	calling uint64 // the execute that waits for a call
 }
 
 func sinnerMain() {
@@ -94,6 +102,9 @@ func sinnerMain() {
 		names = append(names, b.Name)
 	}
 	hello := ipc.Hello{Language: "sin", Functions: names}
+	if x.sin != "calls unasked" {
+		hello.Capabilities = []string{ipc.CapabilityCalls}
+	}
 	if x.sin == "wrong pid" {
 		hello.MinVersion, hello.MaxVersion, hello.PID = 1, 1, 1
 		_ = x.Send(&ipc.Envelope{Message: &hello})
@@ -143,8 +154,45 @@ func (x *sinner) handle(e *ipc.Envelope) {
 	case *ipc.Shutdown:
 		os.Exit(map[bool]int{true: 3}[x.sin == "exits with 3"])
 	case *ipc.Execute:
+		if strings.HasPrefix(x.sin, "calls") {
+			x.call(e)
+			return
+		}
 		x.execute(e)
+	case *ipc.Result:
+		t := e.State
+		done := &ipc.Done{Started: monotonic(), Finished: monotonic()}
+		if x.sin == "calls and writes the result anew" {
+			text := make([]byte, t.Rows[0].Size())
+			ref := t.Rows[0].Spans[0]
+			if _, err := x.inputs[ref.Segment].ReadAt(text, int64(ref.Offset)); err != nil {
+				os.Exit(7)
+			}
+			copied := x.segment(string(text))
+			t = t.With(ipc.Row{Key: t.Rows[0].Key, Spans: []shm.Ref{copied}})
+			done.Blocks = []shm.Block{copied.Block()}
+		}
+		x.reply(x.calling, done, t)
 	}
+}
+
+// call answers an execute with what comes of a call.
+func (x *sinner) call(e *ipc.Envelope) {
+	x.calling = e.ID
+	m, t := &ipc.Call{Step: "other", Until: ipc.UntilStep}, e.State
+	switch x.sin {
+	case "calls with a copy", "calls with what is not published":
+		ref := x.segment(`{"a":[1,2.5,null,true]}`)
+		t = t.With(ipc.Row{Key: t.Rows[0].Key, Spans: []shm.Ref{ref}})
+		if x.sin == "calls with a copy" {
+			m.Blocks = []shm.Block{ref.Block()}
+		}
+	case "calls twice with one id":
+		x.reply(1, m, t)
+	case "calls and forgets another":
+		x.reply(0, &ipc.Forget{Calls: []uint64{99}}, ipc.Table{})
+	}
+	x.reply(1, m, t)
 }
 
 // segment makes one of the given text, sealed unless that is the sin.

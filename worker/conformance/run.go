@@ -105,7 +105,7 @@ type testCase struct {
 func allCases() []testCase {
 	var all []testCase
 	for _, group := range [][]testCase{
-		handshakeCases, stateCases(), memoryCases, stepCases, lifeCases, junkCases(),
+		handshakeCases, stateCases(), memoryCases, stepCases, callCases, lifeCases, junkCases(),
 	} {
 		all = append(all, group...)
 	}

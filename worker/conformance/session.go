@@ -30,6 +30,9 @@ type session struct {
 	prefix  uint32
 	drop    []string
 
+	calls       *calls
+	grantsCalls bool
+
 	prepared map[string]uint64 // by behaviour
 	lastCode uint64
 
@@ -63,7 +66,7 @@ func (c *check) spawn(h how) *session {
 		_ = local.Close()
 		c.failf("it cannot be started: %v", err)
 	}
-	s := &session{check: c, process: p, conn: local, remote: end, prefix: uint32(len(c.sessions) + 1), drop: h.welcome.DropKeys, prepared: make(map[string]uint64)}
+	s := &session{check: c, process: p, conn: local, remote: end, prefix: uint32(len(c.sessions) + 1), drop: h.welcome.DropKeys, prepared: make(map[string]uint64), calls: newCalls()}
 	s.Peer = ipc.NewPeer(ipc.NewChannel(local))
 	c.sessions = append(c.sessions, s)
 	c.book.watch(p)
@@ -75,13 +78,14 @@ func (c *check) start(h how) *session {
 	s := c.spawn(h)
 	var grant []string
 	if !h.noCapabilities {
-		grant = []string{ipc.CapabilityRing, ipc.CapabilityConditions}
+		grant = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls}
 	}
 	h.welcome.Executor = s.prefix
 	var err error
 	if s.hello, err = s.Accept(h.welcome, grant, handshakeTimeout); err != nil {
 		c.failf("no handshake: %v%s", err, s.exitText())
 	}
+	s.grantsCalls = !h.noCapabilities && slices.Contains(s.hello.Capabilities, ipc.CapabilityCalls)
 	go func() {
 		err := s.Serve(s.handle)
 		if !errors.Is(err, ipc.ErrHangUp) && !errors.Is(err, ipc.ErrClosed) {
@@ -143,6 +147,8 @@ func (s *session) handle(e *ipc.Envelope) error {
 		return nil
 	case *ipc.Ping:
 		return s.Send(&ipc.Envelope{ID: e.ID, Message: new(ipc.Pong)})
+	case *ipc.Call, *ipc.Cancel, *ipc.Forget, *ipc.Forward:
+		return s.called(e)
 	}
 	return fmt.Errorf("an executor may not send %s", e.Message.Type())
 }
@@ -226,9 +232,7 @@ func (s *session) begin(behaviour string, state ipc.Table) *request {
 
 // execute sends the segments that are missing, then the execute.
 func (s *session) execute(m ipc.Execute, state ipc.Table) *request {
-	for _, seg := range s.check.book.missing(state, s) {
-		s.send(&ipc.Envelope{Message: &ipc.Attach{Segment: seg.ID(), Size: uint64(seg.Size())}, File: seg.File()})
-	}
+	s.attach(state)
 	m.Run, m.Step, m.Attempt = "conformance-run", "conformance-step", 1
 	sent := monotonic()
 	r, err := s.Start(&ipc.Envelope{Message: &m, State: state}, nil)

@@ -103,3 +103,38 @@ def noise(state):
     os.write(1, b"\x00\xffMILLRACE\x18\x00\x00\x00" * 100)
     state["noisy"] = True
     return state
+
+
+def call(state):
+    return state.call("other")
+
+
+def call_new(state):
+    state["result"] = state.call("other", {"data": [1, 2, 3]})["value"]
+
+
+def call_catch(state):
+    try:
+        state.call("other")
+    except Exception as e:
+        state["error"] = [e.name, e.severity, e.step]
+
+
+def each(state):
+    order = []
+    results = state.each(state["pages"], "other", 3)
+    for r in results:
+        order.append(results.index)
+        state.append("all", r, "data")
+    state["order"] = order
+
+
+def each_count(state):
+    n = 0
+    for _ in state.each(state["pages"], "other", 2):
+        n += 1
+    return {"n": n}
+
+
+def forward(state):
+    return state.forward("other", head="new")

@@ -53,6 +53,30 @@ main({
     state.bad = bad;
     return state;
   },
+  call: (state, { call }) => call('other', state),
+  'call-new': async (state, { call }) => ({ ...state, result: (await call('other', { data: [1, 2, 3] })).value }),
+  'call-catch': async (state, { call }) => {
+    try {
+      await call('other', state);
+    } catch ({ name, severity, step }) {
+      state.error = [name, severity, step];
+    }
+    return state;
+  },
+  async each(state, { each, append }) {
+    state.order = [];
+    for await (const r of each(state.pages, 'other', { concurrency: 3 })) {
+      state.order.push(r.index);
+      append(state, 'all', r.state.data);
+    }
+    return state;
+  },
+  async 'each-count'(state, { each }) {
+    let n = 0;
+    for await (const { index } of each(state.pages, 'other', { concurrency: 2 })) n += index >= 0;
+    return { n };
+  },
+  forward: (_state, { forward }) => forward('other', { head: 'new' }),
   value: () => [1, 2, 3],
   nothing() {},
   noise(state) {
