@@ -376,8 +376,8 @@ func TestStartBackoff(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
-	f := newFixture(t, Options{})
 	for b, survives := range map[string]bool{"hang": false, "polite": true} {
+		f := newFixture(t, Options{})
 		_, err := f.execute(t.Context(), t, b, func(task *Task) { task.Execute.Timeout = 50 * time.Millisecond })
 		var timeout *TimeoutError
 		if !errors.As(err, &timeout) || timeout.Limit != 50*time.Millisecond || timeout.Step != "step" {
