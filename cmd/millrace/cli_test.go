@@ -205,7 +205,7 @@ func TestErrors(t *testing.T) {
 		{"unknown key", []string{"run", flow("  - id: a\n    comand: [true]\n")}, exitUsage, []string{"bad.yaml:3:", "did you mean", "command"}},
 		{"missing target", []string{"run", flow("  - id: a\n    next: bee\n  - id: bees\n")}, exitUsage, []string{"bee", "did you mean"}},
 		{"two steps, one id", []string{"run", flow("  - id: a\n  - id: a\n")}, exitUsage, []string{"a", "line"}},
-		{"self edge", []string{"run", flow("  - id: a\n    next: a\n")}, exitUsage, []string{"a"}},
+		{"loop without an end", []string{"run", flow("  - id: a\n    next: a\n")}, exitFailed, []string{"bad.yaml:3:", "no condition that ends it", "IterationLimitError", `the edge from "a" to "a"`}},
 		{"bad condition", []string{"run", flow("  - id: a\n    next: {b: 'state.('}\n  - id: b\n")}, exitUsage, []string{"bad.yaml:3:"}},
 		{"condition that throws", []string{"run", flow("  - id: a\n    next: {b: 'state.x.y'}\n  - id: b\n")}, exitFailed, []string{"EdgeConditionError", "state.x.y"}},
 		{"condition that never ends", []string{"run", flow("  - id: a\n    next: {b: '(() => { for (;;); })()'}\n  - id: b\n")}, exitFailed, []string{"EdgeConditionError"}},
