@@ -35,7 +35,7 @@ func (f *runFlags) reporter(level slog.Level) reporter {
 	if f.logFormat == "json" {
 		return &jsonReporter{log: slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})), quiet: f.quiet}
 	}
-	r := &textReporter{out: os.Stderr, level: level, quiet: f.quiet, colour: useColour()}
+	r := &textReporter{out: os.Stderr, level: level, quiet: f.quiet, colour: useColour(), steps: make(tallies)}
 	if !f.quiet && term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb" {
 		r.live = newLiveLines(os.Stderr)
 	}
@@ -102,6 +102,7 @@ type textReporter struct {
 	colour bool
 	live   *liveLines // nil when not a terminal
 	failed bool       // a failure was shown
+	steps  tallies
 }
 
 const (
@@ -163,7 +164,7 @@ func (r *textReporter) event(e engine.Event) {
 		switch {
 		case r.live != nil:
 			r.live.start(e.Step, e.Time)
-		case !r.quiet:
+		case !r.quiet && !r.steps.isRepeated(e.Step):
 			r.line("  %s started", e.Step)
 		}
 	case engine.EventStepRetry:
@@ -197,6 +198,15 @@ func (r *textReporter) logText(level slog.Level, text string) string {
 
 func (r *textReporter) complete(e engine.Event) {
 	p := e.Report
+	all, shown := r.steps.add(&e)
+	switch {
+	case shown:
+	case all.milestone() && !r.quiet:
+		r.line("  %s", all.text(e.Step))
+		return
+	default:
+		return
+	}
 	if e.Err != nil {
 		r.failed = true
 		r.line("%s %s %s: %s", r.paint(red, "✗"), e.Step, p.Status, indent(p.Error))
@@ -230,6 +240,9 @@ func (r *textReporter) summary(s *engine.Stats, result *engine.Result, written i
 	}
 	if r.quiet {
 		return
+	}
+	for _, step := range r.steps.repeated() {
+		r.line("  %s", r.steps[step].text(step))
 	}
 	if result.Err == nil {
 		r.line("%s in %s: %s of state written by steps, %s across the control channel, supervisor peak %s",
