@@ -224,7 +224,7 @@ func TestStreamsOfCommandsThatFail(t *testing.T) {
 func TestTheOtherStepFails(t *testing.T) {
 	h := startStreams(t)
 	mark := filepath.Join(t.TempDir(), "mark")
-	s, st := reading(h, "sh", "-c", `cat >/dev/null; touch "$0"`, mark)
+	s, st := reading(h, "sh", "-c", `cat >/dev/null && touch "$0"`, mark)
 	step := h.Begin(h.code(s), st.State)
 	w := st.Writer()
 	w.Put("1")
