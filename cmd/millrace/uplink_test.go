@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -97,6 +102,40 @@ func TestUplinkFails(t *testing.T) {
 		got := millrace(t, `{"n":4}`, "run", workflow, "-i", "-", "-o", "out.json", "--uplink", address)
 		if got.code != code || !strings.Contains(got.err, "uplink") {
 			t.Errorf("%s: %+v", address, got)
+		}
+	}
+}
+
+// The reader that the documentation names understands what is sent.
+func TestUplinkExample(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("needs python3")
+	}
+	socket := filepath.Join(t.TempDir(), "s")
+	listen := exec.Command(python, "../../examples/uplink/listen.py", socket)
+	out, err := listen.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen.Stderr = os.Stderr
+	if err := listen.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	if first, err := lines.ReadString('\n'); err != nil || !strings.HasPrefix(first, "listening") {
+		t.Fatal(first, err)
+	}
+	if got := millrace(t, `{"n":4}`, "run", file(t, "flow.yaml", twoSteps), "-i", "-", "-q", "--uplink", "unix:"+socket); got.code != exitOK {
+		t.Errorf("%+v", got)
+	}
+	shown, err := io.ReadAll(lines)
+	if err := errors.Join(err, listen.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"step:start first", "step:complete first success\n  n: 1 bytes of json: b'5'", "run:complete  success\n  n: 2 bytes of json: b'10'"} {
+		if !strings.Contains(string(shown), want) {
+			t.Errorf("%s lacks %q", shown, want)
 		}
 	}
 }
