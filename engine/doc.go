@@ -18,6 +18,12 @@
 // the engine is an ipc.Table whose holder is always one function at a time:
 // each doc comment says who gives it up.
 //
+// A run walks its graph in branches. The branches that come from one start, the
+// run's own or a call's, are a scope: what fails in a call's scope is for the
+// caller to handle. While a step runs a session holds what it asks for: its
+// calls, and its ends of streams. When the step ends, however it does, so do they,
+// and whoever waits at the other end hears of it.
+//
 // # Invariants
 //
 //   - Between the step that wrote a block and the writer of the result, nothing

@@ -36,7 +36,9 @@ type Event struct {
 	Depth, Caller int
 	// State is set on the EventStepComplete of an execution after which the
 	// branch goes on: its output, or after a failure its input with the failure
-	// recorded. It is valid until Observe returns, unless Hold is called.
+	// recorded. It is valid until Observe returns, unless Hold is called. A step
+	// that fed a stream completes after the steps that read it have started; its
+	// output is what it handed over to them.
 	State *State
 	// Log is set on EventLog.
 	Log *LogLine

@@ -43,8 +43,17 @@ func (s *session) stream(id uint64, m *ipc.Stream, table ipc.Table) error {
 		s.run.account.Release(rows(old))
 	}
 	state = state.With(row)
+	s.slot.Published(lengthOf(m.Blocks))
 	s.handOver(id, st, state, forward)
 	return nil
+}
+
+func lengthOf(blocks []shm.Block) uint64 {
+	var n uint64
+	for _, b := range blocks {
+		n += b.Length
+	}
+	return n
 }
 
 // streamable checks a hand-over, and returns the step that it goes to, nil for
