@@ -77,7 +77,10 @@ func (s *Spec) stream(ctx context.Context, state *worker.State) (err error) {
 			log("info", "reading: %s so far", r.progress())
 		}
 	}
+	var size *worker.ItemSizeError
 	switch {
+	case errors.As(err, &size): // only of arrow: others are closed before
+		return fmt.Errorf("batch %d has %d bytes, and at most %d fit into the stream: set a `batch` of fewer than %d records: %w", r.Batches, size.Size, size.Limit, s.Batch, err)
 	case err == io.EOF:
 		log("info", "read %s", r.progress())
 		return nil

@@ -88,6 +88,27 @@ func TestRunnerReadsArrow(t *testing.T) {
 	}
 }
 
+func TestRunnerOfNothing(t *testing.T) {
+	x := startSource(t)
+	step := x.Begin(code(t, x, 1, Spec{Paths: []string{write(t, "a.csv", "a,b\n")}}), x.World.State(`{}`))
+	if item, end, ok := x.Streamed().Reader().Take(); ok || end.Name != "" {
+		t.Errorf("%q %+v", item, end)
+	}
+	if f := x.End(step).Fail; f != nil {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestRunnerOfTooLargeBatches(t *testing.T) {
+	x := startSource(t)
+	path := writeColumns(t, 200_000)["file"]
+	step := x.Begin(code(t, x, 1, Spec{Paths: []string{path}, Encoding: "arrow", Batch: 200_000}), x.World.State(`{}`))
+	x.Streamed()
+	if f := x.End(step).Fail; f == nil || f.Name != "StreamItemTooLargeError" || !strings.Contains(f.Message, "set a `batch` of fewer than 200000 records") {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestRunnerFails(t *testing.T) {
 	x := startSource(t)
 	path := write(t, "a.ndjson", "{}\n{}\n{}\n  {\"a\":\n{}\n")
