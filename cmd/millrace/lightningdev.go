@@ -96,7 +96,9 @@ func (f *lightningDevFlags) run(ctx context.Context, out, diagnostics io.Writer)
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	f.explain(out, server)
+	if !f.quiet || f.secret == "" { // who gave the secret knows it
+		f.explain(out, server)
+	}
 	<-ctx.Done()
 	stop() // a second signal ends at once
 	violations := len(server.Violations())
