@@ -116,7 +116,7 @@ func gatherInput() (string, int) {
 func TestKillInCalls(t *testing.T) {
 	runs := 2
 	if soak() {
-		runs = 400
+		runs = 150
 	}
 	e := newEngine(t, Options{MaxExecutors: 4})
 	p := flow(t, gatherFlow)

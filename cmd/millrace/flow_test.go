@@ -40,6 +40,46 @@ func TestFlows(t *testing.T) {
 	}
 }
 
+// TestJobsCall has jobs call each other: what functions get with their context
+// is there by name.
+func TestJobsCall(t *testing.T) {
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("needs node")
+	}
+	nodePackages(t)
+	flow := file(t, "flow.yaml", `
+steps:
+  - id: start
+    expression: |
+      export default [
+        async (state) => {
+          for await (const page of each(state.pages, 'double', { concurrency: 2, until: 'leaf' })) append(state, 'all', page.state.data);
+          const { data } = await call('double', { data: [21] });
+          return { ...state, data };
+        },
+        ({ all, data }) => forward('last', { all, data, head: 'new' }),
+      ];
+  - id: double
+    expression: "export default [(state) => ({ data: state.data.map((n) => 2 * n) })];"
+    next: more
+  - id: more
+    expression: "export default [(state) => ({ data: state.data.map((n) => n + 1) })];"
+  - id: last
+    expression: "export default [({ all, data, head }) => ({ all: all.sort((a, b) => a - b), data, head })];"
+`)
+	worker, err := filepath.Abs("../../worker/node/bin/millrace-node-worker.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := start(t, "run", flow, "-i", "pages="+file(t, "pages.json", `[[1, 2], [3], [4, 5]]`), "-o", "-")
+	cmd.Env = append(os.Environ(), "MILLRACE_NODE_EXECUTOR="+worker)
+	got := finish(t, cmd, "")
+	const want = `{"all":[3,5,7,9,11],"data":[42],"head":"new"}`
+	if got.code != exitOK || strings.TrimSpace(got.stdout) != want {
+		t.Errorf("exit %d with %s, want %s: %s", got.code, got.stdout, want, got.err)
+	}
+}
+
 // nodePackages installs what the library for Node.js needs, unless it is there.
 func nodePackages(t *testing.T) {
 	t.Helper()
