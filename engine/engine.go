@@ -38,7 +38,7 @@ func New(options Options) (*Engine, error) {
 	options.setDefaults()
 	var l *ledger.Ledger
 	d := demand.New(demand.Options{
-		Slots: options.MaxExecutors, Memory: options.Memory, Used: func() uint64 { return l.Bytes() },
+		Slots: options.MaxExecutors, Memory: options.Memory, Used: func() uint64 { return l.Held() },
 	})
 	l = ledger.NewWatched(d.Freed)
 	e := &Engine{

@@ -40,9 +40,9 @@ type ArenaOptions struct {
 	// readers. The segment stays the arena's. An error fails that commit, and
 	// the next one calls again. Commits into the same segment wait for it.
 	OnSegment func(*Segment) error
-	// OnDrop is called when the arena gives up a segment that OnSegment was
-	// told of, before it is closed; no block in it is live. Close does not call
-	// it: published blocks outlive their writer with whoever holds them.
+	// OnDrop is called when the arena has given up a segment that OnSegment was
+	// told of, and closed it. Close does not call it: published blocks outlive
+	// their writer with whoever holds them.
 	OnDrop func(SegmentID)
 }
 

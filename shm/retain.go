@@ -59,11 +59,11 @@ func (a *Arena) unlock() error {
 	a.mu.Unlock()
 	var first error
 	for _, s := range gone {
-		if s.announce.done() && a.options.OnDrop != nil {
-			a.options.OnDrop(s.seg.ID())
-		}
 		if err := s.seg.Close(); err != nil && first == nil {
 			first = err
+		}
+		if s.announce.done() && a.options.OnDrop != nil {
+			a.options.OnDrop(s.seg.ID())
 		}
 	}
 	return first

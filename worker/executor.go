@@ -82,9 +82,7 @@ func newExecutor(channel *ipc.Channel, welcome *ipc.Welcome, options Options) *e
 		},
 		OnDrop: func(id shm.SegmentID) {
 			x.segments.drop(id)
-			if err := channel.Send(&ipc.Envelope{Message: &ipc.Detach{Segments: []shm.SegmentID{id}}}); err != nil {
-				x.end(err)
-			}
+			x.segments.afterDrops(func() { x.send(&ipc.Envelope{Message: &ipc.Detach{Segments: []shm.SegmentID{id}}}) })
 		},
 	})
 	x.watch.init(x)
@@ -94,6 +92,13 @@ func newExecutor(channel *ipc.Channel, welcome *ipc.Welcome, options Options) *e
 // nextID mints a segment's id.
 func (x *executor) nextID() shm.SegmentID {
 	return shm.SegmentID(x.prefix | uint64(x.lastSegment.Add(1)))
+}
+
+// send is for what nobody waits for: a channel that is broken ends the executor.
+func (x *executor) send(e *ipc.Envelope) {
+	if err := x.channel.Send(e); err != nil {
+		x.end(err)
+	}
 }
 
 // end makes Serve return; the first reason counts.
@@ -191,7 +196,7 @@ func (x *executor) handle(e *ipc.Envelope) error {
 	case *ipc.StreamEnd:
 		x.heard(m.Stream, m)
 	case *ipc.Ping:
-		return x.channel.Send(&ipc.Envelope{ID: e.ID, Message: new(ipc.Pong)})
+		x.segments.afterDrops(func() { x.send(&ipc.Envelope{ID: e.ID, Message: new(ipc.Pong)}) })
 	case *ipc.Shutdown:
 		x.stopping.Store(true)
 		if x.running.Load() == 0 {

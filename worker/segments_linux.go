@@ -19,6 +19,8 @@ type segments struct {
 	mu       sync.Mutex
 	readable map[shm.SegmentID]*shm.Segment
 	own      map[shm.SegmentID]*shm.Segment // the arena's
+	gone     []func()                       // to be done by retire, in order
+	retiring bool
 }
 
 // attach takes a descriptor over.
@@ -69,10 +71,46 @@ func (t *segments) drop(id shm.SegmentID) {
 	if s := t.readable[id]; s != nil {
 		// Unmapping takes a millisecond for 10 MB: not while the next step
 		// waits. Nothing hangs on whether it fails.
-		go func() { _ = s.Close() }()
+		t.later(func() { _ = s.Close() })
 	}
 	delete(t.readable, id)
 	delete(t.own, id)
+}
+
+// afterDrops calls f once all segments that were dropped are closed.
+func (t *segments) afterDrops(f func()) {
+	t.mu.Lock()
+	if t.retiring {
+		t.later(f)
+		t.mu.Unlock()
+		return
+	}
+	t.mu.Unlock()
+	f()
+}
+
+// later has f called by retire. mu is held.
+func (t *segments) later(f func()) {
+	t.gone = append(t.gone, f)
+	if !t.retiring {
+		t.retiring = true
+		go t.retire()
+	}
+}
+
+func (t *segments) retire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.gone) > 0 {
+		all := t.gone
+		t.gone = nil
+		t.mu.Unlock()
+		for _, f := range all {
+			f()
+		}
+		t.mu.Lock()
+	}
+	t.retiring = false
 }
 
 // find returns the segment to read from. A segment of the arena is opened a

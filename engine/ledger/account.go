@@ -159,6 +159,7 @@ func (l *Ledger) publishBlock(a *Account, o *Owner, pub shm.Block) (*block, erro
 		return nil, err
 	}
 	l.bytes.Add(b.Length)
+	l.reuse(s, b.Length)
 	a.bytes += b.Length
 	return b, nil
 }

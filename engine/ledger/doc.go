@@ -18,6 +18,8 @@
 //   - A block stays readable until its count is zero, whether its writer lives
 //     or not.
 //   - The bytes of an account's blocks never pass its budget.
+//   - What was let go counts as held until every process has closed it
+//     ([Ledger.Held]).
 //
 // Whatever an executor sends is checked here before anything is entered;
 // a breach is a [RefError], and nothing of that message is kept.

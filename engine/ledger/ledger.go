@@ -21,7 +21,10 @@ type Ledger struct {
 	streams  map[shm.SegmentID]*Stream
 	owners   map[*Owner]struct{}
 	bytes    atomic.Uint64 // of all blocks; written with mu held
-	freed    func()        // called with mu held when bytes went down
+	freed    func()        // called with mu held when Held went down
+
+	lingering atomic.Uint64 // bytes of large blocks that are gone, in memory that is not; written with mu held
+
 	nextHost uint32
 
 	closing int        // segments whose memory is being given back
@@ -35,6 +38,7 @@ type segment struct {
 	arena   bool            // the account's own arena still writes in it
 	blocks  []*block        // by offset
 	readers map[*Owner]bool // executors that hold its descriptor
+	dead    uint64          // bytes of it that linger
 }
 
 // block is an entry: it lives while refs > 0.
@@ -49,9 +53,9 @@ type block struct {
 // New returns an empty ledger.
 func New() *Ledger { return NewWatched(func() {}) }
 
-// NewWatched returns an empty ledger that calls freed whenever blocks were let
-// go. It does so with its lock held: freed must not wait, nor call the ledger
-// but for Bytes.
+// NewWatched returns an empty ledger that calls freed whenever memory was given
+// back. It does so with its lock held: freed must not wait, nor call the ledger
+// but for Bytes and Held.
 func NewWatched(freed func()) *Ledger {
 	l := &Ledger{segments: make(map[shm.SegmentID]*segment), streams: make(map[shm.SegmentID]*Stream), owners: make(map[*Owner]struct{}), freed: freed}
 	l.closed = sync.NewCond(&l.mu)
@@ -119,6 +123,7 @@ func (l *Ledger) drop(b *block) {
 	s.blocks = slices.Delete(s.blocks, i, i+1)
 	l.bytes.Add(-b.Length)
 	b.account.bytes -= b.Length
+	l.linger(s, b.Length)
 	l.freed()
 	switch {
 	case s.owner != nil:
@@ -137,8 +142,9 @@ func (l *Ledger) retire(s *segment) {
 		return
 	}
 	delete(l.segments, s.ID())
+	d := &departure{bytes: s.dead, holders: 1 + len(s.readers)}
 	for reader := range s.readers {
-		reader.oweDetach(s.ID())
+		reader.oweDetach(s.ID(), d)
 	}
 	// The last descriptor's close frees the pages, about a millisecond for 10 MB:
 	// not while somebody waits for the ledger, or for the next step. That it
@@ -148,6 +154,7 @@ func (l *Ledger) retire(s *segment) {
 		_ = s.Close()
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		l.depart(d)
 		l.closing--
 		l.closed.Broadcast()
 	}()

@@ -31,6 +31,9 @@ type Owner struct {
 	blocks    []shm.Block
 	detach    []shm.SegmentID
 	owedBytes uint64
+	// leaving are the segments that it has not said to have closed yet. An id
+	// stands for one after the other, if its writer uses it again.
+	leaving map[shm.SegmentID][]*departure
 }
 
 // AddOwner registers an executor. notify is called, maybe with locks held, when
@@ -40,7 +43,7 @@ func (l *Ledger) AddOwner(prefix uint32, notify func()) *Owner {
 	if prefix == HostOwner {
 		panic("ledger: the supervisor's own prefix for an executor")
 	}
-	o := &Owner{Prefix: prefix, ledger: l, notify: notify}
+	o := &Owner{Prefix: prefix, ledger: l, notify: notify, leaving: make(map[shm.SegmentID][]*departure)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.owners[o] = struct{}{}
@@ -130,7 +133,7 @@ func (o *Owner) Missing(t ipc.Table) []*shm.Segment {
 }
 
 // Owed takes what is to be sent to the executor: blocks that are its own again
-// and segments to detach.
+// and segments to detach, whose memory counts until Detached.
 func (o *Owner) Owed() ([]shm.Block, []shm.SegmentID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -150,11 +153,32 @@ func (o *Owner) owe(b shm.Block) {
 	}
 }
 
-func (o *Owner) oweDetach(id shm.SegmentID) {
+func (o *Owner) oweDetach(id shm.SegmentID, d *departure) {
 	o.mu.Lock()
 	o.detach = append(o.detach, id)
+	o.leaving[id] = append(o.leaving[id], d)
 	o.mu.Unlock()
 	o.notify()
+}
+
+// Detached enters that the executor has closed segments that it was sent a
+// detach of.
+func (o *Owner) Detached(ids []shm.SegmentID) {
+	l := o.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range ids {
+		list := o.leaving[id]
+		if len(list) == 0 {
+			continue // the executor was entered as gone meanwhile
+		}
+		l.depart(list[0])
+		if o.leaving[id] = list[1:]; len(list) == 1 {
+			delete(o.leaving, id)
+		}
+	}
 }
 
 // wake has whatever is owed sent.
@@ -175,6 +199,14 @@ func (o *Owner) Close() {
 	defer l.mu.Unlock()
 	delete(l.owners, o)
 	o.closed = true
+	o.mu.Lock()
+	for _, list := range o.leaving {
+		for _, d := range list {
+			l.depart(d)
+		}
+	}
+	o.leaving = nil
+	o.mu.Unlock()
 	for _, s := range l.segments {
 		delete(s.readers, o)
 		if s.owner == o {

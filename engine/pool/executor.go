@@ -307,10 +307,20 @@ func (x *Executor) sendOwed() error {
 		}
 		blocks = blocks[n:]
 	}
-	if len(detach) > 0 {
-		return x.peer.Send(&ipc.Envelope{Message: &ipc.Detach{Segments: detach}})
+	if len(detach) == 0 {
+		return nil
 	}
-	return nil
+	if err := x.peer.Send(&ipc.Envelope{Message: &ipc.Detach{Segments: detach}}); err != nil {
+		return err
+	}
+	// The answer says that they are closed. Without one the executor is gone, and
+	// they with it.
+	_, err := x.peer.StartFunc(&ipc.Envelope{Message: new(ipc.Ping)}, nil, func(_ *ipc.Envelope, err error) {
+		if err == nil {
+			x.owner.Detached(detach)
+		}
+	})
+	return err
 }
 
 // fail kills the executor; err is what its user gets to hear.
