@@ -143,6 +143,11 @@ func (e *streamEnd) hear(end *ipc.StreamEnd) {
 		e.ended.Store(true)
 		close(e.gone)
 	}
+	e.notify()
+}
+
+// notify has whoever waits look for news.
+func (e *streamEnd) notify() {
 	select {
 	case e.signal <- struct{}{}:
 	default:
@@ -199,6 +204,8 @@ func (e *streamEnd) close(r ring, end *ipc.StreamEnd, err error) {
 		return
 	}
 	e.closed, e.err = true, err
+	e.woken.Store(true)
+	e.notify()
 	if end != nil && !e.ended.Load() {
 		end.Stream = e.id
 		e.send(end)
@@ -308,12 +315,24 @@ func (st *step) settleStreams() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	switch {
-	case errors.Is(st.err, ErrReaderDone):
+	case isReaderDone(st.err):
 		st.err = nil
 	case st.err == nil && st.streamErr != nil:
 		// What the step would return is gone.
 		st.err = st.streamErr
 	}
+}
+
+// isReaderDone reports whether an error says that a reader wants no more, and
+// nothing else.
+func isReaderDone(err error) bool {
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return isReaderDone(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		return !slices.ContainsFunc(e.Unwrap(), func(err error) bool { return !isReaderDone(err) })
+	}
+	return err == ErrReaderDone
 }
 
 // endStreams ends those that are open still: well, or with the step's failure.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/ipc"
@@ -26,10 +27,11 @@ type StreamOptions struct {
 
 // StreamWriter writes the items of a stream, straight into the memory that its
 // reader reads. A write waits until the reader has asked for another item and
-// there is room for it. It may be used by several goroutines, Reserve and Commit
-// by one at a time.
+// there is room for it. Several goroutines may call its methods, but nothing may
+// be written between a Reserve and its Commit.
 type StreamWriter struct {
 	streamEnd
+	writing  sync.Mutex // held by a write, also while it waits; before mu
 	ring     *stream.Writer
 	encoding Encoding
 	maxItem  int
@@ -150,12 +152,14 @@ func (s *State) rowsToHandOver(key string, c *call) (table ipc.Table, blocks []*
 // *StreamError when it failed; an *ItemSizeError, after which the next item can
 // be written; ctx's error.
 func (w *StreamWriter) Write(item []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.writing.Lock()
+	defer w.writing.Unlock()
 	return w.write(item)
 }
 
 func (w *StreamWriter) write(item []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	b, err := w.reserve(len(item))
 	if err != nil {
 		return err
@@ -169,8 +173,8 @@ func (w *StreamWriter) Encode(v any) error {
 	if w.encoding != JSON {
 		return keyed(w.key, fmt.Errorf("its items are %s: Write them", w.encoding))
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.writing.Lock()
+	defer w.writing.Unlock()
 	if w.json == nil {
 		w.json = json.NewEncoder(&w.text)
 		w.json.SetEscapeHTML(false)
@@ -186,6 +190,8 @@ func (w *StreamWriter) Encode(v any) error {
 // and published by Commit. What they hold before is undefined. The slice is
 // valid until the next call.
 func (w *StreamWriter) Reserve(n int) ([]byte, error) {
+	w.writing.Lock()
+	defer w.writing.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.reserve(n)
@@ -203,6 +209,7 @@ func (w *StreamWriter) Commit(n int) error {
 	return nil
 }
 
+// reserve waits for room and demand. mu is held, but not meanwhile.
 func (w *StreamWriter) reserve(n int) ([]byte, error) {
 	for {
 		if err := w.over(); err != nil {
@@ -279,7 +286,7 @@ func (w *StreamWriter) Close() error {
 		return nil
 	}
 	w.finish(new(ipc.StreamEnd))
-	if w.failure != nil && w.ended.Load() {
+	if w.ended.Load() && w.failure != nil {
 		return w.failure
 	}
 	return nil

@@ -2,10 +2,12 @@ package worker_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/ipc"
 	"github.com/millrace/millrace/worker"
@@ -96,6 +98,55 @@ func init() {
 			}
 		}
 		return nil
+	}
+	functions["produce together"] = func(ctx context.Context, s *worker.State) error {
+		w, err := s.Stream(ctx, "items", worker.StreamOptions{Capacity: 1 << 16})
+		if err != nil {
+			return err
+		}
+		errs := make(chan error, 4)
+		for g := range 4 {
+			go func() {
+				var err error
+				for i := 0; i < 500 && err == nil; i++ {
+					err = w.Encode(record{strings.Repeat(string(rune('a'+g)), 100+i), g*1000 + i})
+				}
+				errs <- err
+			}()
+		}
+		return errors.Join(<-errs, <-errs, <-errs, <-errs)
+	}
+	// A Close ends the writes that wait.
+	functions["close while writing"] = func(ctx context.Context, s *worker.State) error {
+		w, err := s.Stream(ctx, "items", worker.StreamOptions{})
+		if err != nil {
+			return err
+		}
+		written := make(chan error)
+		go func() {
+			var err error
+			for err == nil {
+				err = w.Encode(1)
+			}
+			written <- err
+		}()
+		for w.Items() < 10 { // all that is asked for
+			time.Sleep(time.Millisecond)
+		}
+		err = w.Close()
+		return errors.Join(err, expect(strings.Contains(fmt.Sprint(<-written), "is closed"), true))
+	}
+	functions["joins errors"] = func(ctx context.Context, s *worker.State) error {
+		w, err := s.Stream(ctx, "items", worker.StreamOptions{})
+		if err != nil {
+			return err
+		}
+		<-w.Done()
+		var other error
+		if s.Has("other") {
+			other = errors.New("another error")
+		}
+		return fmt.Errorf("in the end: %w", errors.Join(w.Err(), other, w.Err()))
 	}
 	functions["produce until done"] = func(ctx context.Context, s *worker.State) error {
 		w, err := s.Stream(ctx, "items", worker.StreamOptions{})
@@ -202,6 +253,53 @@ func TestTheReaderWantsNoMore(t *testing.T) {
 		t.Fatalf("%+v", got.Fail)
 	}
 	h.noLeaks()
+}
+
+func TestSeveralWrite(t *testing.T) {
+	h := start(t, withStreams)
+	producing := h.Begin(h.call("produce together"), h.World.State(`{}`))
+	r := h.Streamed().Reader()
+	next := make(map[int]int)
+	for range 2000 {
+		text, end, ok := r.Take()
+		var item record
+		if err := json.Unmarshal([]byte(text), &item); !ok || err != nil {
+			t.Fatalf("%q %v %+v", text, err, end)
+		}
+		g, i := item.N/1000, item.N%1000
+		if i != next[g] || item.Name != strings.Repeat(string(rune('a'+g)), 100+i) {
+			t.Fatalf("%+v", item)
+		}
+		next[g]++
+	}
+	if f := h.End(producing).Fail; f != nil {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestCloseWhileWriting(t *testing.T) {
+	h := start(t, withStreams)
+	producing := h.Begin(h.call("close while writing"), h.World.State(`{}`))
+	r := h.Streamed().Reader()
+	if end := r.Ended(); end.Name != "" {
+		t.Errorf("%+v", end)
+	}
+	if f := h.End(producing).Fail; f != nil {
+		t.Errorf("%+v", f)
+	}
+	h.noLeaks()
+}
+
+// That the reader wants no more is no failure, but hides none either.
+func TestReaderDoneAmongErrors(t *testing.T) {
+	h := start(t, withStreams)
+	for _, state := range []string{`{}`, `{"other":true}`} {
+		producing := h.Begin(h.call("joins errors"), h.World.State(state))
+		h.Streamed().Reader().End(ipc.StreamEnd{})
+		if f := h.End(producing).Fail; (f != nil) != (state != `{}`) || f != nil && !strings.Contains(f.Message, "another error") {
+			t.Errorf("%s: %+v", state, f)
+		}
+	}
 }
 
 // A step that waits for something else is told too.
