@@ -12,7 +12,7 @@ import (
 )
 
 // DefaultConcurrency is how many calls an Each has under way.
-const DefaultConcurrency = 16
+const DefaultConcurrency = 8
 
 // EachOptions say how Each calls; the zero value is fine.
 type EachOptions struct {

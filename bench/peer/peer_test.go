@@ -42,7 +42,7 @@ func TestEveryPeerDeliversTheChangedPayload(t *testing.T) {
 }
 
 func deliver(t *testing.T, c bench.Case, p *workload.Payload) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // nothing depends on it but how soon a stuck one is told
 	defer cancel()
 	s, err := c.Start(ctx, p)
 	if err != nil {
