@@ -28,7 +28,7 @@ func runRogue() {
 	conn, err := ipc.FromEnvironment()
 	must(err)
 	r := &rogue{Channel: ipc.NewChannel(conn), specs: make(map[uint64]string)}
-	_, err = r.Greet(ipc.Hello{Language: "rogue", Capabilities: []string{ipc.CapabilityStreams, ipc.CapabilityCalls}}, 5*time.Second)
+	_, err = r.Greet(ipc.Hello{Language: "rogue", Capabilities: []string{ipc.CapabilityStreams, ipc.CapabilityCalls}}, 30*time.Second)
 	must(err)
 	for {
 		switch e := r.next(); m := e.Message.(type) {
@@ -210,7 +210,7 @@ func TestRogueStreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t, Options{})
 			p := flow(t, fmt.Sprintf(`
-options: {timeout: 20000}
+options: {timeout: 2m}
 steps:
   - {id: make, worker: [/proc/self/exe, rogue], function: %q, next: read}
   - {id: read, worker: [/proc/self/exe, rogue], function: %q}

@@ -35,7 +35,7 @@ func TestReceiveBlocking(t *testing.T) {
 			if !errors.Is(err, want) {
 				t.Fatalf("Receive() = %v, want %v", err, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatal("Receive did not return")
 		}
 	}

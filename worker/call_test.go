@@ -164,7 +164,7 @@ func init() {
 		select {
 		case err := <-leftBehind:
 			return s.Set("error", err.Error())
-		case <-time.After(5 * time.Second):
+		case <-time.After(60 * time.Second):
 			return errors.New("the call that was left behind waits still")
 		}
 	}
@@ -232,7 +232,7 @@ func answers(x *testhost.Executor, c *testhost.Call) {
 		select {
 		case <-c.Cancelled:
 			x.Answer(c, x.World.State(`{"too":"late"}`))
-		case <-time.After(20 * time.Second):
+		case <-time.After(60 * time.Second):
 			x.Refuse(c, ipc.Fail{Severity: ipc.SeverityFail, Name: "Slow", Message: "nobody cancelled"})
 		}
 	}

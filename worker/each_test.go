@@ -187,7 +187,7 @@ func TestEachEndsEarly(t *testing.T) {
 			select {
 			case <-c.Cancelled:
 				cancelled.Add(1)
-			case <-time.After(10 * time.Second):
+			case <-time.After(60 * time.Second):
 			}
 		}
 		x.Answer(c, c.State)

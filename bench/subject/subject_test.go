@@ -43,7 +43,7 @@ func TestEveryCaseDeliversThePayload(t *testing.T) {
 }
 
 func deliver(t *testing.T, c bench.Case, p *workload.Payload) {
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	s, err := c.Start(ctx, p)
 	if err != nil {
@@ -114,7 +114,7 @@ func gone(t *testing.T, pid int) {
 func TestPingsAnswer(t *testing.T) {
 	for _, c := range PingCases() {
 		t.Run(c.Info().Name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			s, err := c.StartPing(ctx)
 			if err != nil {

@@ -292,7 +292,7 @@ func TestSignals(t *testing.T) {
 			if got := cmd.ProcessState.ExitCode(); got != code {
 				t.Errorf("%v: exit %d, want %d: %s", sig, got, code, &diagnostics)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(60 * time.Second):
 			t.Fatalf("%v: still running", sig)
 		}
 		gone(t, pid)

@@ -89,7 +89,7 @@ func executor(b string) {
 	if name == "old" {
 		oldVersion(conn)
 	}
-	welcome, err := r.Greet(ipc.Hello{Language: "test", Capabilities: []string{ipc.CapabilityRing}}, 5*time.Second)
+	welcome, err := r.Greet(ipc.Hello{Language: "test", Capabilities: []string{ipc.CapabilityRing}}, 30*time.Second)
 	check(err)
 	r.prefix = uint64(welcome.Executor)
 	n := uint64(0)

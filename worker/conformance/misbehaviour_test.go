@@ -110,7 +110,7 @@ func sinnerMain() {
 		_ = x.Send(&ipc.Envelope{Message: &hello})
 		time.Sleep(time.Minute)
 	}
-	if x.welcome, err = x.Greet(hello, 5*time.Second); err != nil {
+	if x.welcome, err = x.Greet(hello, 30*time.Second); err != nil {
 		os.Exit(5)
 	}
 	for {
