@@ -78,12 +78,17 @@ func (m *meter) Close() error {
 func (m *meter) Read(b []byte) (int, error) {
 	m.gate.wait(m.closed)
 	n, err := m.Conn.Read(b)
-	m.bytes.Add(int64(n))
-	if !m.follow(b[:n]) {
+	if !m.account(b[:n]) {
 		m.Close()
 		return 0, net.ErrClosed
 	}
 	return n, err
+}
+
+// account counts and follows bytes read; false closes the connection.
+func (m *meter) account(b []byte) bool {
+	m.bytes.Add(int64(len(b)))
+	return m.follow(b)
 }
 
 // follow accounts for bytes read; false closes the connection.
@@ -157,8 +162,9 @@ type hijacker struct {
 	wrap func(net.Conn) *meter
 }
 
-// Hijack implements http.Hijacker. The start of the worker's first frame may
-// have been read with its request: the response leaves before the reader does.
+// Hijack implements http.Hijacker. The response is on its way already, so the
+// beginning of the worker's first frame may have been read: the meter sees it
+// here, and the websocket takes it from the reader.
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	if err != nil {
@@ -166,13 +172,12 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	m := h.wrap(c)
 	early, err := rw.Reader.Peek(rw.Reader.Buffered())
-	if err != nil {
-		return nil, nil, err
+	if err == nil && !m.account(early) {
+		err = net.ErrClosed
 	}
-	m.bytes.Add(int64(len(early)))
-	if !m.follow(early) {
+	if err != nil {
 		m.Close()
-		return nil, nil, net.ErrClosed
+		return nil, nil, err
 	}
 	return m, rw, nil
 }
