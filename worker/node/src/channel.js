@@ -3,7 +3,8 @@
  * descriptors by SCM_RIGHTS. Reading is driven by the event loop (libuv polls
  * the socket, then `recvmsg` never waits); sending is synchronous, so that a
  * message is with the kernel before the call returns, even when the process
- * dies right after.
+ * dies right after. Only of a flood of log lines the last milliseconds may be
+ * lost with it.
  * @module
  */
 import * as libc from './libc.js';
@@ -13,6 +14,11 @@ import { ProtocolError, Writer } from './wire.js';
 const READ_SIZE = 16 << 10;
 const MAX_IDLE_BUFFER = 64 << 10;
 const MAX_UNCLAIMED_FILES = 8;
+/** Frames that may wait for each other are held for so long in ms, or up to so many bytes. */
+const HOLD_TIME = 2;
+const HOLD_SIZE = 32 << 10;
+/** So many of them go at once before any is held; then one for each ms. */
+const BURST = 100;
 /** How long a send may wait for a peer that does not read, in ms. */
 const SEND_TIMEOUT = 10_000;
 
@@ -94,6 +100,12 @@ export class Channel {
   #out = new Message();
   #writer = new Writer();
   #later = null;
+  #held = null;
+  #heldSize = 0;
+  #heldSince = 0;
+  #heldTimer = null;
+  #credit = BURST;
+  #creditTime = 0;
   #closed = false;
   #onMessage;
   #onEnd;
@@ -125,8 +137,58 @@ export class Channel {
    * caller's).
    */
   send(envelope, file = -1) {
+    this.flush();
     if (this.#closed) throw new HangUpError();
-    const bytes = encodeFrame({ ...envelope, files: file >= 0 ? 1 : 0 }, this.#writer);
+    this.#put(encodeFrame({ ...envelope, files: file >= 0 ? 1 : 0 }, this.#writer), file);
+  }
+
+  /**
+   * Sends one message at once, or, where many came in a short time, with those
+   * that follow: each send wakes the peer, which costs more than the message. It
+   * keeps its place in the order, and waits for HOLD_TIME at most as long as
+   * either the event loop turns or the next message comes.
+   * @param {number} now of performance.now()
+   */
+  sendSoon(envelope, now) {
+    this.#credit = Math.min(BURST, this.#credit + now - this.#creditTime);
+    this.#creditTime = now;
+    if (this.#credit >= 1 && this.#heldSize === 0) {
+      this.#credit--;
+      return this.send(envelope);
+    }
+    if (this.#closed) throw new HangUpError();
+    this.#credit = Math.max(-BURST, this.#credit - 1);
+    const bytes = encodeFrame(envelope, this.#writer);
+    if (this.#heldSize + bytes.length > HOLD_SIZE) this.flush();
+    if (bytes.length > HOLD_SIZE) return this.#put(bytes, -1);
+    if (this.#heldSize === 0) {
+      this.#held ??= new Uint8Array(new ArrayBuffer(HOLD_SIZE));
+      this.#heldSince = now;
+      this.#heldTimer ??= setTimeout(() => {
+        this.#heldTimer = null;
+        try {
+          this.flush();
+        } catch (error) {
+          this.close();
+          this.#onEnd(error);
+        }
+      }, HOLD_TIME);
+    }
+    this.#held.set(bytes, this.#heldSize);
+    this.#heldSize += bytes.length;
+    if (now - this.#heldSince >= HOLD_TIME) this.flush();
+  }
+
+  /** Sends what is held. */
+  flush() {
+    if (this.#heldSize === 0) return;
+    const bytes = this.#held.subarray(0, this.#heldSize);
+    this.#heldSize = 0;
+    if (!this.#closed) this.#put(bytes, -1);
+  }
+
+  /** Sends bytes of whole frames, to the last one. */
+  #put(bytes, file) {
     this.sentBytes += bytes.length;
     let at = 0;
     if (file >= 0) {
@@ -256,6 +318,7 @@ export class Channel {
     if (this.#closed) return;
     this.#closed = true;
     clearImmediate(this.#later);
+    clearTimeout(this.#heldTimer);
     this.#poll.stop();
     this.#poll.close?.();
     for (const fd of this.#files) libc.close(fd);

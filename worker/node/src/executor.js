@@ -369,7 +369,9 @@ class Executor {
 
   #log(level, source, message) {
     if (!this.#current || this.#current.answered) return;
-    this.#channel.send({ id: this.#current.id, message: { type: 'log', time: BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)), level, source, message, structured: true } });
+    const now = performance.now();
+    const time = BigInt(Math.round((performance.timeOrigin + now) * 1000));
+    this.#channel.sendSoon({ id: this.#current.id, message: { type: 'log', time, level, source, message, structured: true } }, now);
   }
 
   #stopIfIdle() {

@@ -97,6 +97,23 @@ test('logs have a source, a level and JSON arguments', () =>
     assert.ok(Math.abs(Number(logs[0].time) / 1000 - Date.now()) < 5000);
   }));
 
+for (const [name, lines] of [['flood', 5000], ['floodAndExit', 500]]) {
+  test(`a flood of lines comes whole, in order and before the end: ${name}`, () =>
+    withExecutor(async (s) => {
+      const { logs } = await s.fn(name, {});
+      assert.deepEqual(logs.map((l) => JSON.parse(l.message)[0]), Array.from({ length: lines }, (_, i) => i));
+    }));
+}
+
+for (const [name, lines] of [['floodAndWait', 500], ['linesAndSpin', 50]]) {
+  test(`lines come while their step goes on: ${name}`, () =>
+    withExecutor(async (s) => {
+      s.fn(name, {}).catch(() => {});
+      while (s.logs.length < lines) await new Promise((resolve) => setTimeout(resolve, 5));
+      assert.equal(JSON.parse(s.logs.at(-1).message)[0], lines - 1);
+    }));
+}
+
 test('the context of a function', () =>
   withExecutor(async (s) => {
     assert.deepEqual((await s.fn('context', {})).state, { step: 'step', run: 'run', attempt: 1, upstream: 'before' });
