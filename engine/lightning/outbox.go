@@ -32,6 +32,7 @@ type outbox struct {
 	logBytes int
 	logLines int
 	events   int
+	gathers  bool // the sender waits for a batch to become full
 	overdue  bool // nothing waits for room any more: lines over the bound are dropped
 	dropped  int
 	closed   bool // no more will be put in
@@ -44,6 +45,14 @@ type outboxBatch struct {
 	interval time.Duration
 	limit    int
 	bytes    int // of lines together, 0: batchedBytes
+}
+
+// most is how many bytes of lines go together.
+func (b *outboxBatch) most() int {
+	if b.bytes == 0 {
+		return batchedBytes
+	}
+	return b.bytes
 }
 
 type outboxItem struct {
@@ -89,6 +98,9 @@ func (o *outbox) event(send func(context.Context)) {
 
 func (o *outbox) put(item outboxItem) {
 	o.queue = append(o.queue, item)
+	if o.gathers && item.line != nil && len(o.queue) < o.batch.limit && o.logBytes < o.batch.most() {
+		return // to wake the sender for each line costs more than the line
+	}
 	o.changed.Broadcast()
 }
 
@@ -169,10 +181,7 @@ func (o *outbox) next(ctx context.Context) (lines []logLine, send func(context.C
 
 // batchable returns how many lines at the head go together.
 func (o *outbox) batchable() int {
-	bytes, limit := 0, o.batch.bytes
-	if limit == 0 {
-		limit = batchedBytes
-	}
+	bytes, limit := 0, o.batch.most()
 	for i, item := range o.queue {
 		if item.line == nil || i == o.batch.limit || i > 0 && bytes+item.line.size() > limit {
 			return i
@@ -197,6 +206,8 @@ func (o *outbox) gather(ctx context.Context, until time.Time) {
 		o.changed.Broadcast()
 	})
 	defer timer.Stop()
+	o.gathers = true
+	defer func() { o.gathers = false }()
 	for !expired && !o.closed && ctx.Err() == nil && o.batchable() == len(o.queue) && o.batchable() < o.batch.limit {
 		o.changed.Wait()
 	}

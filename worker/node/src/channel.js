@@ -15,7 +15,7 @@ const READ_SIZE = 16 << 10;
 const MAX_IDLE_BUFFER = 64 << 10;
 const MAX_UNCLAIMED_FILES = 8;
 /** Frames that may wait for each other are held for so long in ms, or up to so many bytes. */
-const HOLD_TIME = 2;
+const HOLD_TIME = 4;
 const HOLD_SIZE = 32 << 10;
 /** So many of them go at once before any is held; then one for each ms. */
 const BURST = 100;
