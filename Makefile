@@ -6,7 +6,7 @@ EXAMPLES  := $(BIN)/delays $(BIN)/arrow-delays
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 
 .DEFAULT_GOAL := help
-.PHONY: help build examples deps demo test test-short check fmt lint fuzz soak differential data bench bench-quick bench-openfn bench-flow install clean
+.PHONY: help build examples deps demo test test-short check fmt lint fuzz soak differential data bench bench-quick bench-openfn bench-flow bench-uplink install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,12 @@ bench-openfn: deps ## measure OpenFn workflows against @openfn/runtime and its w
 
 bench-flow: data ## measure calls, pages, streams and shard builders under limits
 	$(GO) run ./bench/flow -data $(DATA)
+
+bench-uplink: deps engine/differential/node_modules ## measure uploads, the raw uplink and a Lightning worker; results in bench/results
+	$(GO) run ./bench/uplink -out bench/results
+
+engine/differential/node_modules:
+	cd engine/differential && npm ci --silent --no-audit --no-fund --ignore-scripts
 
 install: ## install the millrace command into GOBIN
 	$(GO) install -trimpath -ldflags "-X main.version=$(VERSION)" ./cmd/millrace

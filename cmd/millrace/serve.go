@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -163,7 +165,7 @@ func (f *serveFlags) options(given func(string) bool, log *slog.Logger) (o light
 		NoFinalState: !f.sendFinalState, BatchLogs: f.batchLogs,
 		BatchInterval: time.Duration(f.batchInterval) * time.Millisecond, BatchLimit: f.batchLimit,
 		Install: f.installer(log), Logger: log,
-		Socket: phoenix.Options{Heartbeat: f.heartbeat, HeartbeatTolerance: f.heartbeatTolerance, Compress: f.compress},
+		Socket: phoenix.Options{Heartbeat: f.heartbeat, HeartbeatTolerance: f.heartbeatTolerance, Compress: f.compress && (given("compress") || !onThisHost(f.url))},
 	}
 	if o.Name == "" {
 		o.Name = os.Getenv("DEPLOYED_POD_NAME")
@@ -207,6 +209,16 @@ func (f *serveFlags) options(given func(string) bool, log *slog.Logger) (o light
 		}
 	}
 	return o, nil
+}
+
+// onThisHost reports whether a server's address names this machine: there is no
+// line in between that compression could make shorter.
+func onThisHost(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false // the worker says what is wrong with it
+	}
+	return u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
 }
 
 // parseBackoff reads "1/10": the least and most seconds between claims.

@@ -85,6 +85,32 @@ func TestServeEnvironment(t *testing.T) {
 	}
 }
 
+// TestServeCompresses: by default across a network, never on one host.
+func TestServeCompresses(t *testing.T) {
+	secret := map[string]string{"WORKER_SECRET": "s"}
+	for _, c := range []struct {
+		environment map[string]string
+		args        []string
+		want        bool
+	}{
+		{secret, nil, false},
+		{secret, []string{"-l", "ws://127.0.0.2:4000/worker"}, false},
+		{secret, []string{"-l", "wss://[::1]/worker"}, false},
+		{secret, []string{"-l", "wss://lightning.example/worker"}, true},
+		{secret, []string{"-l", "wss://lightning.example/worker", "--compress=false"}, false},
+		{secret, []string{"--compress"}, true},
+		{map[string]string{"WORKER_SECRET": "s", "MILLRACE_COMPRESS": "true"}, nil, true},
+	} {
+		o, _, err := serveOptions(t, c.environment, c.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Socket.Compress != c.want {
+			t.Errorf("%v %v: compress is %t", c.environment, c.args, o.Socket.Compress)
+		}
+	}
+}
+
 func TestServeRefuses(t *testing.T) {
 	secret := map[string]string{"WORKER_SECRET": "s"}
 	for _, c := range []struct {

@@ -140,7 +140,7 @@ func (f *serveFlags) register(cmd *cobra.Command) {
 	put("dataclip-encoding", "MILLRACE_DATACLIP_ENCODING")
 	flags.BoolVar(&f.sendFinalState, "send-final-state", true, "send the final state with the run's end, also where its dataclip was sent")
 	put("send-final-state", "MILLRACE_SEND_FINAL_STATE")
-	flags.BoolVar(&f.compress, "compress", true, "compress large messages when the server can read that")
+	flags.BoolVar(&f.compress, "compress", true, "compress large messages when the server can read that; a server on this host only if asked to")
 	put("compress", "MILLRACE_COMPRESS")
 	flags.StringVar(&f.framing, "framing", "fragmented", "how messages are cut into websocket frames: fragmented or whole")
 	put("framing", "MILLRACE_FRAMING")
