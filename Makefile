@@ -63,8 +63,8 @@ bench-quick: build ## the same in under two minutes
 bench-openfn: deps ## measure OpenFn workflows against @openfn/runtime and its worker's hops
 	$(GO) run ./bench/openfn
 
-bench-flow: data ## measure calls, pages, streams and shard builders under limits
-	$(GO) run ./bench/flow -data $(DATA)
+bench-flow: data deps ## measure calls, pages, streams and shard builders under limits; results in bench/results
+	$(GO) run ./bench/flow -data $(DATA) -out bench/results
 
 bench-uplink: deps engine/differential/node_modules ## measure uploads, the raw uplink and a Lightning worker; results in bench/results
 	$(GO) run ./bench/uplink -out bench/results

@@ -16,7 +16,7 @@ const chain = 100
 
 // calls measures a call's round trip between two Go steps against what an empty
 // step costs in a line of them, in turns on one engine.
-func (b *bench) calls() error {
+func (b *flow) calls() error {
 	rounds, calls := 40, 2500
 	if b.quick {
 		rounds = 8

@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -41,22 +42,29 @@ func main() {
 	only := flag.String("only", "", "measure only these, of pages,calls,streams,builders")
 	data := flag.String("data", "data", "the folder that make data fills")
 	root := flag.String("root", ".", "the repository's folder")
+	out := flag.String("out", "", "a folder for flow.txt and flow.json")
 	flag.Parse()
-	b := &bench{quick: *quick, data: *data, root: *root, report: newReport()}
+	b := &flow{quick: *quick, data: *data, root: *root, report: newReport()}
 	if err := b.run(*only); err != nil {
 		log.Fatal(err)
 	}
-	b.report.print(os.Stdout)
+	err := b.report.print(os.Stdout)
+	if *out != "" {
+		err = errors.Join(err, b.report.files(*out))
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
 }
 
-type bench struct {
+type flow struct {
 	quick      bool
 	data, root string
 	self       string
 	report     *report
 }
 
-func (b *bench) run(only string) error {
+func (b *flow) run(only string) error {
 	var err error
 	if b.self, err = os.Executable(); err != nil {
 		return err
@@ -76,7 +84,7 @@ func (b *bench) run(only string) error {
 }
 
 // step is a step of this program.
-func (b *bench) step(function string, configuration string) *plan.Step {
+func (b *flow) step(function string, configuration string) *plan.Step {
 	s := &plan.Step{ID: function, Worker: &plan.Worker{Argv: []string{b.self, asWorker}, Function: function}}
 	if configuration != "" {
 		s.Configuration = []byte(configuration)
@@ -84,7 +92,7 @@ func (b *bench) step(function string, configuration string) *plan.Step {
 	return s
 }
 
-func (b *bench) engine(o engine.Options) (*engine.Engine, error) {
+func (b *flow) engine(o engine.Options) (*engine.Engine, error) {
 	root, err := filepath.Abs(b.root)
 	if err != nil {
 		return nil, err

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"github.com/millrace/millrace/bench/measure"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/engine/plan"
+	"github.com/millrace/millrace/worker/source"
 )
 
 const pageSize = 1000
@@ -18,9 +21,10 @@ const pageSize = 1000
 // sampleEvery is coarse: reading the processes' pages takes milliseconds.
 const sampleEvery = 25 * time.Millisecond
 
-// pages measures records in pages through two steps a page: peak memory at ten
-// times the records, and what a page costs above the steps' own work.
-func (b *bench) pages() error {
+// pages measures records in pages through two steps a page, in Go and in
+// JavaScript: peak memory at ten times the records, and what a page costs above
+// the steps' own work.
+func (b *flow) pages() error {
 	path, err := filepath.Abs(filepath.Join(b.data, "flights-3m.parquet"))
 	if err != nil {
 		return err
@@ -28,46 +32,94 @@ func (b *bench) pages() error {
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("%w: make data fetches it", err)
 	}
-	few, many := 100_000, 1_000_000
+	few, many := 100, 1000 // pages
 	if b.quick {
-		few, many = 10_000, 100_000
+		few, many = 10, 100
 	}
-	low, err := b.passes(path, few)
+	dir, err := os.MkdirTemp("", "millrace-bench-flow-")
 	if err != nil {
 		return err
 	}
-	high, err := b.passes(path, many)
+	defer os.RemoveAll(dir)
+	lines := filepath.Join(dir, "pages.ndjson")
+	if err := writePages(path, lines, many); err != nil {
+		return err
+	}
+	root, err := filepath.Abs(b.root)
 	if err != nil {
 		return err
 	}
-	name := fmt.Sprintf("Go, %d records in pages of %d", many, pageSize)
-	b.report.section(name)
-	ratio := high.peak / low.peak
-	b.report.row("peak memory, all processes", size(high.peak), fmt.Sprintf("%.2f × that of %d (%s)", ratio, few, size(low.peak)), "≤ 1.1 ×", ratio <= 1.1)
-	b.report.row("a page above the steps' work", duration(high.overhead), "", "≤ 300 µs", high.overhead <= 300e3)
-	b.report.row("records a second, in turn", fmt.Sprintf("%.0f", high.rate), "", "", true)
+	for _, l := range []struct {
+		name, path string
+		argv       []string
+	}{
+		{"Go", path, []string{b.self, asWorker}},
+		{"JavaScript", lines, []string{"node", filepath.Join(root, "bench/flow/steps.mjs")}},
+	} {
+		low, err := b.passes(l.argv, l.path, few)
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+		high, err := b.passes(l.argv, l.path, many)
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+		b.report.section(fmt.Sprintf("%s, %d records in pages of %d", l.name, many*pageSize, pageSize))
+		ratio := high.peak / low.peak
+		b.report.row("peak memory, all processes", size(high.peak), fmt.Sprintf("%.2f × that of %d (%s)", ratio, few*pageSize, size(low.peak)), "≤ 1.1 ×", ratio <= 1.1)
+		b.report.row("a page above the steps' work", duration(high.overhead.Median), spread(high.overhead), "≤ 300 µs", high.overhead.Median <= 300e3)
+		b.report.row("all of a page", duration(high.page.Median), spread(high.page), "", true)
+	}
 	return nil
 }
 
-type pass struct {
-	peak     float64 // bytes
-	overhead float64 // ns a page
-	rate     float64 // records a second
+// writePages writes the first pages of a file as one JSON array a line.
+func writePages(from, to string, pages int) error {
+	r, err := source.Open(&source.Spec{Paths: []string{from}, Batch: pageSize})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	f, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(f)
+	var page []byte
+	for range pages {
+		if page, err = r.Next(page[:0]); err != nil {
+			break
+		}
+		page = append(page, '\n')
+		if _, err = w.Write(page); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, w.Flush(), f.Close())
 }
 
-func (b *bench) passes(path string, records int) (*pass, error) {
+type pass struct {
+	peak           float64 // bytes
+	overhead, page measure.Spread
+}
+
+func (b *flow) passes(argv []string, path string, pages int) (*pass, error) {
 	eng, err := b.engine(engine.Options{})
 	if err != nil {
 		return nil, err
 	}
 	defer eng.Close()
-	configuration, err := json.Marshal(map[string]any{"path": path, "Records": records, "Page": pageSize, "Concurrency": 1})
+	configuration, err := json.Marshal(map[string]any{"path": path, "pages": pages, "page": pageSize, "concurrency": 1})
 	if err != nil {
 		return nil, err
 	}
-	first, second := b.step("late", ""), b.step("sum", "")
+	step := func(function string) *plan.Step {
+		return &plan.Step{ID: function, Worker: &plan.Worker{Argv: argv, Function: function}}
+	}
+	caller, first, second := step("pages"), step("late"), step("sum")
+	caller.Configuration = configuration
 	p := &plan.Plan{
-		Name: "pages", Steps: []*plan.Step{b.step("pages", string(configuration)), first, second},
+		Name: "pages", Steps: []*plan.Step{caller, first, second},
 		Edges: []*plan.Edge{{From: first, To: second}},
 	}
 	out := new(pass)
@@ -77,25 +129,20 @@ func (b *bench) passes(path string, records int) (*pass, error) {
 		if err := res.WriteDocument(&doc); err != nil {
 			return err
 		}
-		var got struct {
-			Pages int     `json:"pages"`
-			Own   float64 `json:"own_us"`
-			Wall  float64 `json:"wall_us"`
-		}
+		var got struct{ Own, Took []float64 } // µs
 		if err := json.Unmarshal(doc.Bytes(), &got); err != nil {
 			return err
 		}
-		if got.Pages != records/pageSize {
-			return fmt.Errorf("%d pages came back of %d", got.Pages, records/pageSize)
+		steps := run.Stats().Steps // in the order in which they ended, the caller last
+		if len(got.Own) != pages || len(got.Took) != pages || len(steps) != 2*pages+1 {
+			return fmt.Errorf("%d pages came back of %d, after %d steps", len(got.Took), pages, len(steps))
 		}
-		work := got.Own
-		for _, s := range run.Stats().Steps {
-			if s.ID != "pages" {
-				work += s.DurationUS
-			}
+		overhead, whole := make([]float64, pages), make([]float64, pages)
+		for i := range pages {
+			whole[i] = 1e3 * got.Took[i]
+			overhead[i] = 1e3 * (got.Took[i] - got.Own[i] - steps[2*i].DurationUS - steps[2*i+1].DurationUS)
 		}
-		out.overhead = (got.Wall - work) * 1e3 / float64(got.Pages)
-		out.rate = float64(records) / got.Wall * 1e6
+		out.overhead, out.page = measure.SpreadOf(overhead), measure.SpreadOf(whole)
 		return nil
 	})
 	peak, _, sampleErr := sampler.Stop()

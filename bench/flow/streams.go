@@ -22,7 +22,7 @@ const asPipe = "pipe"
 
 // streams measures items from one Go step to another while both run, against
 // lines of JSON in a pipe between two processes and against one copy in memory.
-func (b *bench) streams() error {
+func (b *flow) streams() error {
 	rounds, small, large := 10, 2_000_000, 5000
 	if b.quick {
 		rounds, small, large = 4, 500_000, 1500
@@ -89,7 +89,7 @@ func inTurns(rounds int, measures ...func() (float64, error)) ([][]float64, erro
 
 // stream returns the time an item takes from one step to the next, in
 // nanoseconds, as the reader sees it: from the first to the last.
-func (b *bench) stream(eng *engine.Engine, what string, items, size int) (float64, error) {
+func (b *flow) stream(eng *engine.Engine, what string, items, size int) (float64, error) {
 	from, to := b.step("feed "+what, fmt.Sprintf(`{"Items":%d,"Size":%d}`, items, size)), b.step("drain "+what, "")
 	p := &plan.Plan{Name: "stream", Steps: []*plan.Step{from, to}, Edges: []*plan.Edge{{From: from, To: to}}}
 	var got drained
@@ -107,7 +107,7 @@ func (b *bench) stream(eng *engine.Engine, what string, items, size int) (float6
 }
 
 // pipe is stream for two processes of this program with a pipe between them.
-func (b *bench) pipe(what string, items int) (float64, error) {
+func (b *flow) pipe(what string, items int) (float64, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return 0, err

@@ -37,11 +37,11 @@ type total struct {
 }
 
 // pages reads records in pages, has two steps work on each page, and sums up.
-// own is how long it was at work itself.
+// own is how long it was at work itself on each page, took all of it, in µs.
 func pages(ctx context.Context, s *worker.State) error {
 	o, err := worker.Get[struct {
-		Path                       string `json:"path"`
-		Records, Page, Concurrency int
+		Path                     string `json:"path"`
+		Pages, Page, Concurrency int
 	}](s, "configuration")
 	if err != nil {
 		return err
@@ -51,40 +51,42 @@ func pages(ctx context.Context, s *worker.State) error {
 		return err
 	}
 	defer r.Close()
-	var own time.Duration
 	var all total
-	begin := time.Now()
-	results := worker.EachOf(ctx, s, "late", read(r, o.Records/o.Page, &own), worker.EachOptions{Concurrency: o.Concurrency, Until: worker.Leaf})
-	count := 0
+	own, took := make([]float64, o.Pages), make([]float64, 0, o.Pages)
+	last := time.Now()
+	results := worker.EachOf(ctx, s, "late", read(r, own), worker.EachOptions{Concurrency: o.Concurrency, Until: worker.Leaf})
 	for reply, err := range results {
 		if err != nil {
 			return err
 		}
-		t := time.Now()
+		begin := time.Now()
 		one, err := worker.Get[total](reply.State(), "total")
 		if err != nil {
 			return err
 		}
 		all.Late += one.Late
 		all.Delay += one.Delay
-		count++
-		own += time.Since(t)
+		now := time.Now()
+		own[reply.Index()] += micros(now.Sub(begin))
+		took = append(took, micros(now.Sub(last)))
+		last = now
 	}
-	wall := time.Since(begin)
-	return errors.Join(s.Set("total", all), s.Set("pages", count), s.Set("own_us", own.Microseconds()), s.Set("wall_us", wall.Microseconds()))
+	return errors.Join(s.Set("total", all), s.Set("own", own), s.Set("took", took))
 }
 
-// read yields the first n pages of the file.
-func read(r *source.Reader, n int, own *time.Duration) iter.Seq2[worker.Encoded, error] {
+func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+// read yields the first pages of the file, as many as own has room for.
+func read(r *source.Reader, own []float64) iter.Seq2[worker.Encoded, error] {
 	return func(yield func(worker.Encoded, error) bool) {
 		var page []byte
-		for range n {
-			t := time.Now()
+		for i := range own {
+			begin := time.Now()
 			var err error
 			page, err = r.Next(page[:0])
-			*own += time.Since(t)
+			own[i] += micros(time.Since(begin))
 			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("the file has fewer than %d pages", n)
+				err = fmt.Errorf("the file has fewer than %d pages", len(own))
 			}
 			if !yield(worker.Encoded{Encoding: worker.JSON, Bytes: page}, err) || err != nil {
 				return

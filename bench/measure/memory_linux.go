@@ -98,19 +98,26 @@ func (m *Memory) addMemoryFiles(dir string, seen map[inode]bool) error {
 
 // Available returns the bytes of memory that new work can have without
 // swapping, as the kernel estimates it.
-func Available() (int64, error) {
+func Available() (int64, error) { return meminfo("MemAvailable") }
+
+// Shared returns the bytes of all shared memory of this machine, whosever it
+// is. It is the kernel's own counter: exact at one instant, where MemoryOf looks
+// at one process after another while memory goes from one to the next.
+func Shared() (int64, error) { return meminfo("Shmem") }
+
+func meminfo(field string) (int64, error) {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
-		return 0, fmt.Errorf("available memory: %w", err)
+		return 0, fmt.Errorf("memory of this machine: %w", err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
 			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			if err != nil {
-				return 0, fmt.Errorf("available memory: line %q: %w", line, err)
+				return 0, fmt.Errorf("memory of this machine: line %q: %w", line, err)
 			}
 			return kb << 10, nil
 		}
 	}
-	return 0, fmt.Errorf("available memory: /proc/meminfo has no MemAvailable")
+	return 0, fmt.Errorf("memory of this machine: /proc/meminfo has no %s", field)
 }
