@@ -14,8 +14,8 @@ help: ## list the targets
 deps: # what the examples and tests need beside Go: jq, Node.js' packages
 	@scripts/deps
 
-build: ## build the millrace command into bin/
-	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN)/millrace ./cmd/millrace
+build: ## build millrace, and its executor of source steps, into bin/
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN)/ ./cmd/...
 
 examples: build ## build the example workers into bin/
 	$(GO) build -o $(BIN)/ ./examples/...
@@ -72,8 +72,8 @@ bench-uplink: deps engine/differential/node_modules ## measure uploads, the raw 
 engine/differential/node_modules:
 	cd engine/differential && npm ci --silent --no-audit --no-fund --ignore-scripts
 
-install: ## install the millrace command into GOBIN
-	$(GO) install -trimpath -ldflags "-X main.version=$(VERSION)" ./cmd/millrace
+install: ## install millrace, and its executor of source steps, into GOBIN
+	$(GO) install -trimpath -ldflags "-X main.version=$(VERSION)" ./cmd/...
 
 clean: ## remove what was built
 	rm -rf $(BIN)

@@ -86,7 +86,11 @@ func (e *Engine) Check(p *plan.Plan) error {
 			}
 			continue
 		}
-		if err := st.spec.Check(); err != nil {
+		err := st.spec.Check()
+		switch {
+		case err != nil && st.step.Files != nil:
+			errs = append(errs, fmt.Errorf("step %q reads files, which takes the program %s, neither beside this one nor in PATH; install it with millrace: %w", st.step.ID, sourceProgram, err))
+		case err != nil:
 			errs = append(errs, fmt.Errorf("step %q: %w", st.step.ID, err))
 		}
 	}

@@ -28,8 +28,8 @@ type Options struct {
 	// program if it is millrace, else the millrace found in PATH, with the
 	// argument command-executor.
 	CommandExecutor []string
-	// SourceExecutor starts the executor for source steps. Default: as
-	// CommandExecutor, with the argument source-executor.
+	// SourceExecutor starts the executor for source steps. Default: the program
+	// millrace-source beside this one, else in PATH.
 	SourceExecutor []string
 	// NodeExecutor and PythonExecutor are the programs' arguments after the
 	// interpreter: the path of the worker library's entry. Default: found
@@ -54,8 +54,8 @@ type Options struct {
 // commands.
 const CommandExecutorArgument = "command-executor"
 
-// SourceExecutorArgument is the sub-command that makes it one of sources.
-const SourceExecutorArgument = "source-executor"
+// sourceProgram is the executor of source steps.
+const sourceProgram = "millrace-source"
 
 // minRetain is the least that executors keep of freed memory by default: an
 // arena's segment.
@@ -78,7 +78,7 @@ func (o *Options) setDefaults() {
 		o.CommandExecutor = []string{millraceProgram(), CommandExecutorArgument}
 	}
 	if len(o.SourceExecutor) == 0 {
-		o.SourceExecutor = []string{millraceProgram(), SourceExecutorArgument}
+		o.SourceExecutor = []string{beside(sourceProgram)}
 	}
 	if len(o.Node) == 0 {
 		o.Node = []string{"node"}
@@ -104,6 +104,20 @@ func millraceProgram() string {
 		return path
 	}
 	return "millrace" // not found: the error names it
+}
+
+// beside returns the path of a program that stands in the folder of this one, or
+// its name, to be looked up in PATH, when there is none.
+func beside(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return name
+	}
+	return path
 }
 
 // FindExecutor returns the path of a worker library's entry: what the

@@ -5,7 +5,6 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/worker/command"
-	"github.com/millrace/millrace/worker/source"
 )
 
 // commandExecutorCommand is what the engine starts for command steps.
@@ -16,16 +15,5 @@ func commandExecutorCommand() *cobra.Command {
 		Args:   cobra.NoArgs,
 		Hidden: true,
 		Run:    func(*cobra.Command, []string) { command.Main() },
-	}
-}
-
-// sourceExecutorCommand is what the engine starts for source steps.
-func sourceExecutorCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    engine.SourceExecutorArgument,
-		Short:  "Serve source steps (started by a supervisor, not by hand)",
-		Args:   cobra.NoArgs,
-		Hidden: true,
-		Run:    func(*cobra.Command, []string) { source.Main() },
 	}
 }

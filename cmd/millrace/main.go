@@ -74,6 +74,6 @@ invalid workflow or unusable input; 3 the output could not be written;
 		Version:       versionText(),
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.AddCommand(runCommand(), serveCommand(), validateCommand(), uplinkCommand(), conformanceCommand(), versionCommand(), adaptorsCommand(), benchCommand(), commandExecutorCommand(), sourceExecutorCommand(), lightningDevCommand())
+	root.AddCommand(runCommand(), serveCommand(), validateCommand(), uplinkCommand(), conformanceCommand(), versionCommand(), adaptorsCommand(), benchCommand(), commandExecutorCommand(), lightningDevCommand())
 	return root
 }
