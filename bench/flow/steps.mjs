@@ -1,22 +1,27 @@
 // The steps of the pages in JavaScript: what worker.go does in Go. The file has
 // a page a line, as JSON.
 import { closeSync, openSync, readSync } from 'node:fs';
-import { main } from '../../worker/node/src/index.js';
+import { json, main } from '../../worker/node/src/index.js';
 
-/** Yields the lines of a file, which is read in pieces. */
+/** Yields the lines of a file, each valid until the next: all lie in one buffer. */
 function* lines(path) {
   const file = openSync(path, 'r');
   try {
-    const piece = Buffer.allocUnsafe(1 << 20);
-    let rest = [];
-    for (let n; (n = readSync(file, piece)) > 0; ) {
-      let from = 0;
-      for (let end; (end = piece.subarray(0, n).indexOf(10, from)) >= 0; from = end + 1) {
-        rest.push(piece.subarray(from, end));
-        yield Buffer.concat(rest).toString('utf8');
-        rest = [];
+    let buffer = Buffer.allocUnsafe(1 << 20);
+    let [from, to] = [0, 0];
+    for (;;) {
+      const end = buffer.subarray(0, to).indexOf(10, from);
+      if (end >= 0) {
+        yield buffer.subarray(from, end);
+        from = end + 1;
+        continue;
       }
-      rest.push(Buffer.from(piece.subarray(from, n)));
+      buffer.copyWithin(0, from, to);
+      [from, to] = [0, to - from];
+      if (to === buffer.length) buffer = Buffer.concat([buffer, Buffer.allocUnsafe(to)]);
+      const n = readSync(file, buffer, to, buffer.length - to);
+      if (n === 0) return;
+      to += n;
     }
   } finally {
     closeSync(file);
@@ -36,9 +41,8 @@ main({
         const begin = performance.now();
         const { done, value } = source.next();
         if (done) throw new Error(`the file has fewer than ${pages} pages`);
-        const page = JSON.parse(value);
         own.push(1e3 * (performance.now() - begin));
-        yield page;
+        yield json(value);
       }
     }
     const total = { late: 0, delay: 0 };

@@ -11,4 +11,4 @@ export { main } from './executor.js';
 export { CallError, StepError } from './errors.js';
 export { forward } from './forward.js';
 export { append, concat } from './rope.js';
-export { raw } from './values.js';
+export { json, raw } from './values.js';

@@ -54,6 +54,20 @@ export function raw(bytes) {
   return new Encoded(bytes, Encoding.RAW);
 }
 
+/**
+ * JSON text as the value of a top-level key, or as a page of each: it is passed
+ * on as it is, and not checked. Who reads it, or what leaves the host, fails if
+ * it is none.
+ * @param {string | Uint8Array} text not empty
+ */
+export function json(text) {
+  const bytes = typeof text === 'string' ? utf8.encode(text) : text;
+  if (!(bytes instanceof Uint8Array) || bytes.length === 0) throw new TypeError('json: the text must be a string or a Uint8Array that is not empty');
+  return new Encoded(bytes);
+}
+
+const utf8 = new TextEncoder();
+
 const BOXED = new Set(['[object Number]', '[object String]', '[object Boolean]', '[object BigInt]']);
 
 /** A number, text or boolean in an object: JSON.stringify takes it for what it boxes. */

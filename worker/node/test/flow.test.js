@@ -244,6 +244,12 @@ test('bytes as an argument, and what is none', async () => {
   assert.match((await s.fn('notRaw', {})).message, /must be a Uint8Array/);
 });
 
+test('JSON text is passed on as it is', async () => {
+  s.onCall = ({ table }) => ({ seen: s.read(table).data });
+  assert.deepEqual((await done('encoded')).state, { text: { a: [1, 2] }, bytes: 'b', called: [1], pages: [[2], { x: 3 }] });
+  assert.match((await s.fn('noText', {})).message, /not empty/);
+});
+
 test('each can give errors as results', async () => {
   s.onCall = ({ table }) => (s.read(table).data === 2 ? fail({ severity: 'fail', name: 'JobError', message: 'two' }) : {});
   assert.deepEqual((await done('collect', { pages: [1, 2, 3] })).state.seen, [[0, 'ok', ''], [1, 'JobError', 'two'], [2, 'ok', '']]);
