@@ -18,6 +18,10 @@ import (
 
 const pageSize = 1000
 
+// underWay is how many pages are under way at once where time counts for all of
+// them, not for each.
+const underWay = 8
+
 // sampleEvery is coarse: reading the processes' pages takes milliseconds.
 const sampleEvery = 25 * time.Millisecond
 
@@ -56,18 +60,22 @@ func (b *flow) pages() error {
 		{"Go", path, []string{b.self, asWorker}},
 		// With a young generation that has its full size from the start: by
 		// default it grows over thousands of pages, to three times 16 MB.
-		{"JavaScript", lines, []string{"node", "--max-semi-space-size=2", filepath.Join(root, "bench/flow/steps.mjs")}},
+		{"JavaScript", lines, []string{"node", "--max-semi-space-size=1", filepath.Join(root, "bench/flow/steps.mjs")}},
 	} {
-		low, err := b.passes(l.argv, l.path, few, true)
+		low, err := b.passes(l.argv, l.path, few, 1, true)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
 		}
-		high, err := b.passes(l.argv, l.path, many, true)
+		high, err := b.passes(l.argv, l.path, many, 1, true)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
 		}
 		// Reading the processes' memory holds up their page faults.
-		timed, err := b.passes(l.argv, l.path, many, false)
+		timed, err := b.passes(l.argv, l.path, many, 1, false)
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.name, err)
+		}
+		busy, err := b.passes(l.argv, l.path, many, underWay, false)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
 		}
@@ -76,6 +84,7 @@ func (b *flow) pages() error {
 		b.report.row("peak memory, all processes", size(high.peak), fmt.Sprintf("%.2f × that of %d (%s)", ratio, few*pageSize, size(low.peak)), "≤ 1.1 ×", ratio <= 1.1)
 		b.report.row("a page above the steps' work", duration(timed.overhead.Median), spread(timed.overhead), "≤ 300 µs", timed.overhead.Median <= 300e3)
 		b.report.row("all of a page", duration(timed.page.Median), spread(timed.page), "", true)
+		b.report.row(fmt.Sprintf("a page of many, %d under way", underWay), duration(busy.mean), "", "", true)
 	}
 	return nil
 }
@@ -108,17 +117,18 @@ func writePages(from, to string, pages int) error {
 type pass struct {
 	peak           float64 // bytes
 	overhead, page measure.Spread
+	mean           float64 // ns from one result to the next
 }
 
 // passes has so many pages pass. The figures are either the memory's or the
 // times'.
-func (b *flow) passes(argv []string, path string, pages int, sampled bool) (*pass, error) {
+func (b *flow) passes(argv []string, path string, pages, concurrency int, sampled bool) (*pass, error) {
 	eng, err := b.engine(engine.Options{})
 	if err != nil {
 		return nil, err
 	}
 	defer eng.Close()
-	configuration, err := json.Marshal(map[string]any{"path": path, "pages": pages, "page": pageSize, "concurrency": 1})
+	configuration, err := json.Marshal(map[string]any{"path": path, "pages": pages, "page": pageSize, "concurrency": concurrency})
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +161,7 @@ func (b *flow) passes(argv []string, path string, pages int, sampled bool) (*pas
 		}
 		overhead, whole := make([]float64, pages), make([]float64, pages)
 		for i := range pages {
+			out.mean += 1e3 * got.Took[i] / float64(pages)
 			whole[i] = 1e3 * got.Took[i]
 			overhead[i] = 1e3 * (got.Took[i] - got.Own[i] - steps[2*i].DurationUS - steps[2*i+1].DurationUS)
 		}
