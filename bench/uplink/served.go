@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,7 +35,7 @@ type serverSpec struct {
 type serverAt struct{ URL, Secret string }
 
 // serverRun is a stand-in in a process of its own. It checks everything that the
-// worker sends, and keeps none of it.
+// worker sends, and keeps none of it unless it is to.
 func serverRun(c *child.Control) error {
 	var spec serverSpec
 	if err := c.Spec(&spec); err != nil {
@@ -43,6 +44,11 @@ func serverRun(c *child.Control) error {
 	o := standin.Options{CountOnly: !spec.Keep, MaxFrame: 32 << 20}
 	if spec.Compress {
 		o.Compression = websocket.CompressionContextTakeover
+	}
+	if spec.Keep {
+		// A hundred thousand lines that it keeps would have its collector at work
+		// most of the time, on the core that the worker has.
+		debug.SetGCPercent(400)
 	}
 	s, err := standin.New(o)
 	if err != nil {
