@@ -16,7 +16,6 @@ type call struct {
 	cancel context.CancelCauseFunc
 	// Held for the caller: the blocks that its message published, and the answer.
 	blocks, result ipc.Table
-	begun          bool // it was no refusal
 	answered       bool
 }
 
@@ -48,17 +47,20 @@ func (s *session) call(id uint64, m *ipc.Call, argument ipc.Table) error {
 	}
 	c := &call{id: id, blocks: whole(m.Blocks)}
 	s.mu.Lock()
-	used := s.calls[id] != nil
+	used, kept := s.calls[id] != nil, len(s.calls)
 	s.mu.Unlock()
-	if used {
+	switch {
+	case used:
 		return fmt.Errorf("call %d was made before", id)
+	case kept >= maxKeptCalls:
+		return fmt.Errorf("it keeps the results of %d calls: it forgets none", kept)
 	}
 	published := ipc.Table{Kind: ipc.KindObject, Rows: append(c.blocks.Rows[:len(c.blocks.Rows):len(c.blocks.Rows)], argument.Rows...)}
 	if err := s.x.Publish(s.run.account, m.Blocks, published); err != nil {
 		if breach(err) {
 			return err
 		}
-		s.refuseSoon(id, err)
+		s.refusePosted(id, err)
 		return nil
 	}
 	ctx, cancel := context.WithCancelCause(s.ctx)
@@ -78,11 +80,12 @@ func (s *session) call(id uint64, m *ipc.Call, argument ipc.Table) error {
 	to, err := s.callable(m)
 	if err != nil {
 		s.run.account.Release(argument)
-		s.work.Go(func() { s.answer(c, "", ipc.Table{}, err) })
+		c.answered = true
+		cancel(nil)
+		s.refusePosted(id, err)
 		return nil
 	}
 	s.underWay++
-	c.begun = true
 	s.slot.Block()
 	s.lend(func() {
 		step, result, err := s.perform(ctx, m, to, argument)
@@ -176,9 +179,7 @@ func (s *session) perform(ctx context.Context, m *ipc.Call, to *stage, argument 
 func (s *session) answer(c *call, step string, result ipc.Table, err error) {
 	s.mu.Lock()
 	c.result, c.answered = result, true
-	if c.begun {
-		s.underWay--
-	}
+	s.underWay--
 	s.mu.Unlock()
 	c.cancel(nil)
 	if err == nil {

@@ -16,6 +16,10 @@ import (
 // maxCalls is how many calls one step may have under way.
 const maxCalls = 4096
 
+// maxKeptCalls is how many calls a step may have that it has not forgotten: what
+// the engine keeps of each is small, but is kept.
+const maxKeptCalls = 1 << 20
+
 // session is one attempt of a step, as far as the step asks for things while it
 // runs: calls, where to go on, streams. All that it holds for the step is given
 // back at its end.
@@ -153,23 +157,6 @@ func (s *session) refusePosted(id uint64, err error) { s.x.Post(s.refusal(id, er
 func (s *session) refusal(id uint64, err error) *ipc.Envelope {
 	e := s.run.stepError(s.stage.step.ID, err)
 	return &ipc.Envelope{ID: id, Message: &ipc.Fail{Severity: ipc.Severity(e.Status), Name: e.Name, Message: e.Message, Details: string(e.Details)}}
-}
-
-// refuseSoon is refuse for where messages are handled, which must not wait for
-// the executor to read.
-func (s *session) refuseSoon(id uint64, err error) {
-	s.spawn(func() { s.refuse(id, err) })
-}
-
-// spawn runs f, for end to wait for. It reports whether the step is at work.
-func (s *session) spawn(f func()) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended {
-		return false
-	}
-	s.work.Go(f)
-	return true
 }
 
 // lend has the goroutine that waits for the step run f, or another one when that

@@ -121,6 +121,12 @@ func (r *rogue) say(word string, m *ipc.Execute) {
 		for i := range uint64(1 << 20) {
 			r.send(i+1, &ipc.Consume{Stream: r.stream + 1})
 		}
+	case "flood-calls":
+		for i := range uint64(1 << 20) {
+			r.send(i+1, &ipc.Call{Step: "nobody", Until: ipc.UntilStep})
+		}
+	case "call": // of a step that is not there
+		r.ask(&ipc.Call{Step: "nobody", Until: ipc.UntilStep})
 	case "ring":
 		if _, ok := r.last.(*ipc.StreamRing); !ok {
 			must(fmt.Errorf("answered with %+v", r.last))
@@ -201,6 +207,8 @@ func TestRogueStreams(t *testing.T) {
 		"reads twice":                     {good, "consume ring consume refused:read-once done", StatusSuccess, ""},
 		"a consume without an id":         {"stream:items ring ended:ExitError hang", "consume-without-id hang", StatusCrash, "a consume without an id"},
 		"asks and does not listen":        {"stream:items ring hang", "flood hang", StatusCrash, "asks faster than it reads"},
+		"calls and does not listen":       {"stream:items ring hang", "flood-calls hang", StatusCrash, "asks faster than it reads"},
+		"calls what is not there":         {good, "call refused:no-such-step call refused:no-such-step consume ring done", StatusSuccess, ""},
 		"the feeder says it failed":       {"stream:items ring awake end:Sour done", "consume ring wake ended:Sour done", StatusSuccess, ""},
 		"the reader says it failed":       {"stream:items ring ended:Sour done", "consume ring end:Sour done", StatusSuccess, ""},
 		"the feeder dies":                 {"stream:items ring exit", "consume hang", StatusCrash, "exited with code: 7"},
