@@ -39,6 +39,10 @@ type EachOptions struct {
 type Encoded struct {
 	Encoding Encoding
 	Bytes    []byte
+	// Checked says that Bytes are known to be what Encoding says, as a batch of
+	// worker/source is: JSON is not validated once more. Bytes for which it is
+	// not true fail whoever reads them.
+	Checked bool
 }
 
 // Each calls a step once for each item and yields what comes of them, in the
@@ -149,7 +153,7 @@ func (e *each) argument(item any) (*State, error) {
 	}
 	var err error
 	if v, ok := item.(Encoded); ok {
-		err = arg.SetRaw(e.options.Key, v.Encoding, v.Bytes)
+		err = arg.setRaw(e.options.Key, v)
 	} else {
 		err = arg.Set(e.options.Key, item)
 	}

@@ -130,7 +130,17 @@ func init() {
 			got = append(got, fmt.Sprintf("%s:%q", reply.State().Encoding("data"), b))
 		}
 		slices.Sort(got[3:])
-		return errors.Join(expect(got, `[0 1 2 json:"{\"a\": 1}" raw:"\x00\x01"]`), expect(errors.Is(end, broken), true))
+		errs := []error{expect(got, `[0 1 2 json:"{\"a\": 1}" raw:"\x00\x01"]`), expect(errors.Is(end, broken), true)}
+		// What is said to be checked is not looked at, but for being there.
+		for _, text := range []string{"[1,", ""} {
+			for _, checked := range []bool{false, true} {
+				item := worker.Encoded{Encoding: worker.JSON, Bytes: []byte(text), Checked: checked}
+				for _, err := range worker.Each(ctx, s, "echo", slices.Values([]worker.Encoded{item}), worker.EachOptions{}) {
+					errs = append(errs, expect(err != nil, !checked || text == ""))
+				}
+			}
+		}
+		return errors.Join(errs...)
 	}
 }
 
@@ -223,5 +233,5 @@ func TestEachFails(t *testing.T) {
 func TestEachSources(t *testing.T) {
 	h := start(t, withCalls)
 	h.Must(h.call("each sources"), h.World.State(`{}`))
-	h.balanced(5)
+	h.balanced(6)
 }

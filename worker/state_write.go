@@ -34,12 +34,19 @@ func (s *State) Set(key string, v any) error {
 // SetRaw sets a key to bytes that are encoded already, copying them. JSON is
 // validated.
 func (s *State) SetRaw(key string, enc Encoding, b []byte) error {
-	w, err := s.Create(key, enc, int64(len(b)))
+	return s.setRaw(key, Encoded{Encoding: enc, Bytes: b})
+}
+
+func (s *State) setRaw(key string, v Encoded) error {
+	w, err := s.Create(key, v.Encoding, int64(len(v.Bytes)))
 	if err != nil {
 		return err
 	}
 	defer w.Abort()
-	if _, err := w.Write(b); err != nil {
+	if v.Checked && len(v.Bytes) > 0 { // no JSON is empty, whoever says so
+		w.json = nil
+	}
+	if _, err := w.Write(v.Bytes); err != nil {
 		return err
 	}
 	return w.Close()

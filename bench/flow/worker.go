@@ -88,7 +88,7 @@ func read(r *source.Reader, own []float64) iter.Seq2[worker.Encoded, error] {
 			if errors.Is(err, io.EOF) {
 				err = fmt.Errorf("the file has fewer than %d pages", len(own))
 			}
-			if !yield(worker.Encoded{Encoding: worker.JSON, Bytes: page}, err) || err != nil {
+			if !yield(worker.Encoded{Encoding: worker.JSON, Bytes: page, Checked: true}, err) || err != nil {
 				return
 			}
 		}
