@@ -225,7 +225,7 @@ func TestErrors(t *testing.T) {
 		{"output not JSON", []string{"run", step("[echo, hello]")}, exitFailed, []string{"JSON"}},
 		{"output of two documents", []string{"run", step("[echo, '{} {}']")}, exitFailed, []string{"jq"}},
 		{"no output", []string{"run", step("['true']")}, exitFailed, []string{"stdout"}},
-		{"over budget", []string{"run", step("[sh, -c, 'head -c 10000000 /dev/zero']"), "--memory", "1MB"}, exitFailed, []string{"StateTooLargeError", "1000000"}},
+		{"over budget", []string{"run", step(`[sh, -c, "printf '\"'; head -c 10000000 /dev/zero | tr '\\0' x; printf '\"'"]`), "--memory", "1MB"}, exitFailed, []string{"StateTooLargeError", "1000000"}},
 		{"step timeout", []string{"run", flow("  - id: a\n    timeout: 100ms\n    command: [sleep, '60']\n")}, exitFailed, []string{"TimeoutError", "100ms"}},
 		{"run timeout", []string{"run", step("[sleep, '60']"), "--timeout", "100ms"}, exitFailed, []string{"TimeoutError", "100ms"}},
 		{"not a worker", []string{"run", flow("  - id: a\n    worker: ['true']\n    function: f\n")}, exitFailed, []string{"hello"}},
