@@ -133,6 +133,24 @@ func TestStreamsBetweenLanguages(t *testing.T) {
 	}
 }
 
+// A stream of lines that are no JSON is one of bytes.
+func TestRawStreams(t *testing.T) {
+	run := streamFlow(t)
+	got, out := run(`steps:
+  - {id: lines, command: [printf, 'ab\ncd\n'], stdin: none, stdout: {stream: items, encoding: raw}, next: join}
+  - id: join
+    expression: |
+      export default [async (state) => {
+        let text = '';
+        for await (const line of state.items) text += Buffer.from(line).toString() + '.';
+        return { text };
+      }];
+`, `{}`)
+	if got.code != exitOK || out != `{"text":"ab.cd."}` {
+		t.Fatalf("exit %d: %s\n%s", got.code, out, got.err)
+	}
+}
+
 // TestStreamEnds has either side of a stream end in each way there is.
 func TestStreamEnds(t *testing.T) {
 	run := streamFlow(t)

@@ -5,6 +5,7 @@
  */
 import { PAGES } from './each.js';
 import { CallError, StepError, describe } from './errors.js';
+import { Encoding } from './frames.js';
 import { RingReader, Turns } from './ring.js';
 import { Encoded, STREAM_TEXT } from './values.js';
 
@@ -46,8 +47,9 @@ export class Stream {
     this.#host = host;
   }
 
-  /** Each item, decoded. */
+  /** Each item, decoded; its bytes when they are no JSON. */
   [Symbol.asyncIterator]() {
+    if (this.#encoding !== Encoding.JSON) return this.raw[Symbol.asyncIterator]();
     let n = 0;
     return this.#iterate((bytes) => {
       const text = utf8.decode(bytes);
