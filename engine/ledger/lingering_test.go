@@ -93,3 +93,26 @@ func TestReusedMemoryCountsOnce(t *testing.T) {
 		t.Errorf("%d bytes of state", l.Bytes())
 	}
 }
+
+// A segment is not held by a reader that was gone before it was handed over, so
+// its memory does not wait for that one.
+func TestNoReaderThatIsGone(t *testing.T) {
+	l := New()
+	a := openAccount(t, l, "run", 0)
+	w, reader := newWriter(t, l, 7), newWriter(t, l, 8)
+	row, block := w.put(t, "k", `"value"`)
+	state := object(row)
+	if _, err := a.Publish(w.owner, []shm.Block{block}, state); err != nil {
+		t.Fatal(err)
+	}
+	reader.owner.Close()
+	if got := reader.owner.Missing(state); len(got) != 0 {
+		t.Fatalf("%d segments are to be sent to who is gone", len(got))
+	}
+	w.owner.Close()
+	a.Release(state)
+	l.Wait()
+	if l.Held() != 0 || l.Segments() != 0 {
+		t.Fatalf("%d bytes in %d segments are held", l.Held(), l.Segments())
+	}
+}

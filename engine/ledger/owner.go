@@ -113,11 +113,14 @@ func (o *Owner) Resident() uint64 {
 
 // Missing returns the segments the table refers to whose descriptors the
 // executor does not have yet, and enters that it has them from now on: the
-// caller sends them.
+// caller sends them. One that is gone gets none.
 func (o *Owner) Missing(t ipc.Table) []*shm.Segment {
 	l := o.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if o.closed {
+		return nil
+	}
 	var missing []*shm.Segment
 	for i := range t.Rows {
 		for _, r := range t.Rows[i].Spans {
