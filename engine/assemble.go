@@ -168,13 +168,9 @@ func (r *Run) isFalsy(row ipc.Row) bool {
 	if row.Encoding() != shm.JSON || row.Size() > 8 {
 		return false
 	}
-	v, err := r.engine.ledger.Value(row)
+	text, err := r.text(row)
 	if err != nil {
 		return false // the step that reads it will say so
-	}
-	text := make([]byte, v.Size())
-	if _, err := v.ReadAt(text, 0); err != nil {
-		return false
 	}
 	switch s := string(bytes.TrimSpace(text)); s {
 	case "null", "false", `""`:
@@ -183,6 +179,17 @@ func (r *Run) isFalsy(row ipc.Row) bool {
 		n, err := strconv.ParseFloat(s, 64)
 		return err == nil && n == 0
 	}
+}
+
+// text returns all of a value that is known to be short.
+func (r *Run) text(row ipc.Row) ([]byte, error) {
+	v, err := r.engine.ledger.Value(row)
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, v.Size())
+	_, err = v.ReadAt(text, 0)
+	return text, err
 }
 
 // writeJSON writes a small document of the plan's into shared memory, held

@@ -87,18 +87,17 @@ func (b *branch) advance(ctx context.Context, st *stage, end stepEnd) (int, bool
 
 // leaf ends the branch with its state. Nobody will read its streams.
 func (b *branch) leaf(st *stage, failed *StepError) error {
-	l := Leaf{Step: st.step.ID, State: b.state, Execution: b.execution, order: st.step.Index}
-	if live := streamRows(b.state); len(live) > 0 {
-		var err error
-		if l.State, err = b.run.settled(b.state); err != nil {
-			return err
-		}
-		if err := b.run.account.Retain(l.State); err != nil {
+	shown, streams, err := b.run.settled(b.state)
+	if err != nil {
+		return err
+	}
+	if len(streams) > 0 {
+		if err := b.run.account.Retain(shown); err != nil {
 			return err
 		}
 		b.run.account.Release(b.state)
-		l.Streams = keysOf(live)
 	}
+	l := Leaf{Step: st.step.ID, State: shown, Execution: b.execution, Streams: streams, order: st.step.Index}
 	b.scope.leaf(l, failed)
 	return nil
 }
@@ -226,11 +225,9 @@ func (b *branch) output(s *session, end stepEnd) *State {
 	if end.handed {
 		return &State{run: r, table: s.shown, streams: s.shownStreams}
 	}
-	shown, err := r.settled(b.state)
-	if err != nil {
-		shown = ipc.Table{} // no memory for ten bytes: the next step will say so
-	}
-	return &State{run: r, table: shown, streams: keysOf(streamRows(b.state))}
+	// No memory for ten bytes shows no state: the next step will say so.
+	shown, streams, _ := r.settled(b.state)
+	return &State{run: r, table: shown, streams: streams}
 }
 
 // failFeeding ends a step that failed when its branch had gone on without it.

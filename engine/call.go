@@ -56,12 +56,8 @@ func (s *session) call(id uint64, m *ipc.Call, argument ipc.Table) error {
 		return fmt.Errorf("it keeps the results of %d calls: it forgets none", kept)
 	}
 	published := ipc.Table{Kind: ipc.KindObject, Rows: append(c.blocks.Rows[:len(c.blocks.Rows):len(c.blocks.Rows)], argument.Rows...)}
-	if err := s.x.Publish(s.run.account, m.Blocks, published); err != nil {
-		if breach(err) {
-			return err
-		}
-		s.refusePosted(id, err)
-		return nil
+	if held, err := s.publish(id, m.Blocks, published); !held {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	c.cancel = cancel

@@ -11,6 +11,7 @@ import (
 	"github.com/millrace/millrace/engine/ledger"
 	"github.com/millrace/millrace/engine/pool"
 	"github.com/millrace/millrace/ipc"
+	"github.com/millrace/millrace/shm"
 )
 
 // maxCalls is how many calls one step may have under way.
@@ -172,8 +173,14 @@ func (s *session) lend(f func()) {
 	}
 }
 
-// breach tells what a request broke from what its step is to hear.
-func breach(err error) bool {
+// publish enters what came with a request, and reports whether the session holds
+// it now. If not, the step was told why, or the error is a breach.
+func (s *session) publish(id uint64, blocks []shm.Block, t ipc.Table) (bool, error) {
+	err := s.x.Publish(s.run.account, blocks, t)
 	var budget *ledger.BudgetError
-	return !errors.As(err, &budget)
+	if errors.As(err, &budget) { // the step is to hear that
+		s.refusePosted(id, err)
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -32,32 +32,24 @@ func streamRows(t ipc.Table) []ipc.Row {
 func isStream(row *ipc.Row) bool { return row.Spans[0].Flags&shm.FlagStream != 0 }
 
 // settled is a state as it shows outside of the run: each live stream is the
-// text "[stream]". Nothing is held for it but what the state and the run hold.
-func (r *Run) settled(state ipc.Table) (ipc.Table, error) {
-	live := streamRows(state)
-	if len(live) == 0 {
-		return state, nil
+// text "[stream]", and streams are their keys. Nothing is held for it but what
+// the state and the run hold.
+func (r *Run) settled(state ipc.Table) (shown ipc.Table, streams []string, err error) {
+	if len(streamRows(state)) == 0 {
+		return state, nil, nil
 	}
 	text, err := r.streamText()
 	if err != nil {
-		return ipc.Table{}, err
+		return ipc.Table{}, nil, err
 	}
 	state.Rows = slices.Clone(state.Rows)
 	for i := range state.Rows {
 		if isStream(&state.Rows[i]) {
 			state.Rows[i].Spans = text.Spans
+			streams = append(streams, state.Rows[i].Key)
 		}
 	}
-	return state, nil
-}
-
-// keysOf returns the keys of rows.
-func keysOf(rows []ipc.Row) []string {
-	var keys []string
-	for i := range rows {
-		keys = append(keys, rows[i].Key)
-	}
-	return keys
+	return state, streams, nil
 }
 
 // checkInput refuses a state in which a stream once was: its items are not
@@ -67,12 +59,8 @@ func (r *Run) checkInput(state ipc.Table) error {
 		if row.Encoding() != shm.JSON || row.Size() != uint64(len(ledger.StreamText)) {
 			continue
 		}
-		v, err := r.engine.ledger.Value(row)
+		text, err := r.text(row)
 		if err != nil {
-			return err
-		}
-		text := make([]byte, v.Size())
-		if _, err := v.ReadAt(text, 0); err != nil {
 			return err
 		}
 		if string(text) == ledger.StreamText {

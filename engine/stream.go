@@ -57,14 +57,15 @@ func (s *session) openStream(m *ipc.Stream) (*stream, ipc.Row, error) {
 	return st, row, nil
 }
 
-// ring is the message that hands the memory over. mu is held.
-func (st *stream) ring(id uint64) (*ipc.Envelope, *ipc.StreamRing, error) {
+// ring answers a request with the memory: it completes m, which has what else
+// the answer says.
+func (st *stream) ring(id uint64, m *ipc.StreamRing) (*ipc.Envelope, error) {
 	f, err := st.memory.Open()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	m := &ipc.StreamRing{Stream: st.memory.ID, Capacity: st.memory.Capacity}
-	return &ipc.Envelope{ID: id, Message: m, File: f}, m, nil
+	m.Stream, m.Capacity = st.memory.ID, st.memory.Capacity
+	return &ipc.Envelope{ID: id, Message: m, File: f}, nil
 }
 
 // wake passes a wake on to the other side.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/millrace/millrace/engine/pool"
 	"github.com/millrace/millrace/ipc"
 	"github.com/millrace/millrace/shm"
 )
@@ -14,12 +15,8 @@ func (s *session) stream(id uint64, m *ipc.Stream, table ipc.Table) error {
 	if id == 0 {
 		return errors.New("a stream without an id")
 	}
-	if err := s.x.Publish(s.run.account, m.Blocks, table); err != nil {
-		if breach(err) {
-			return err
-		}
-		s.refusePosted(id, err)
-		return nil
+	if held, err := s.publish(id, m.Blocks, table); !held {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,17 +40,9 @@ func (s *session) stream(id uint64, m *ipc.Stream, table ipc.Table) error {
 		s.run.account.Release(rows(old))
 	}
 	state = state.With(row)
-	s.slot.Published(lengthOf(m.Blocks))
+	s.slot.Published(pool.Length(m.Blocks))
 	s.handOver(id, st, state, forward)
 	return nil
-}
-
-func lengthOf(blocks []shm.Block) uint64 {
-	var n uint64
-	for _, b := range blocks {
-		n += b.Length
-	}
-	return n
 }
 
 // streamable checks a hand-over, and returns the step that it goes to, nil for
@@ -81,9 +70,7 @@ func (s *session) streamable(m *ipc.Stream, state ipc.Table) (*stage, error) {
 func (s *session) handOver(id uint64, st *stream, state ipc.Table, forward *stage) {
 	s.fed = st
 	s.slot.Feed()
-	st.mu.Lock()
-	ring, _, err := st.ring(id)
-	st.mu.Unlock()
+	ring, err := st.ring(id, new(ipc.StreamRing))
 	if err != nil {
 		s.refusePosted(id, err)
 	} else {
@@ -91,9 +78,9 @@ func (s *session) handOver(id uint64, st *stream, state ipc.Table, forward *stag
 	}
 	if s.run.options.Observe != nil {
 		// For the event of the step's end. It does not hold the stream.
-		shown, serr := s.run.settled(state)
-		if serr == nil && s.run.account.Retain(shown) == nil {
-			s.shown, s.shownStreams = shown, keysOf(streamRows(state))
+		shown, keys, err := s.run.settled(state)
+		if err == nil && s.run.account.Retain(shown) == nil {
+			s.shown, s.shownStreams = shown, keys
 		}
 	}
 	s.handedBytes = state.Size()
@@ -139,11 +126,10 @@ func (s *session) read(id uint64, wanted shm.SegmentID) error {
 	case st.fed != nil && st.fed.Name != "":
 		return &StepError{Run: s.run.ID, Step: step.ID, Status: severity(st.fed.Severity), Name: st.fed.Name, Message: st.fed.Message}
 	}
-	ring, m, err := st.ring(id)
+	ring, err := st.ring(id, &ipc.StreamRing{MaxDemand: uint32(step.MaxDemand), MinDemand: uint32(step.MinDemand), Manual: step.ManualDemand})
 	if err != nil {
 		return err
 	}
-	m.MaxDemand, m.MinDemand, m.Manual = uint32(step.MaxDemand), uint32(step.MinDemand), step.ManualDemand
 	st.reader = s
 	s.reading = append(s.reading, reading{key, st})
 	s.x.Post(ring)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/millrace/millrace/engine/ledger"
 	"github.com/millrace/millrace/ipc"
+	"github.com/millrace/millrace/shm"
 )
 
 // Spec says what an executor process is. Executors of equal specs stand in for
@@ -84,9 +85,12 @@ type Result struct {
 }
 
 // Published returns how many bytes the task wrote and published.
-func (r *Result) Published() uint64 {
+func (r *Result) Published() uint64 { return Length(r.Done.Blocks) }
+
+// Length returns how many bytes blocks have together.
+func Length(blocks []shm.Block) uint64 {
 	var n uint64
-	for _, b := range r.Done.Blocks {
+	for _, b := range blocks {
 		n += b.Length
 	}
 	return n
