@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,21 +19,16 @@ import (
 // their own, errors caught, collected and ending, calls that nest, results that
 // are passed on, and a forward.
 func TestFlows(t *testing.T) {
-	steps, err := filepath.Abs("testdata/flow")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, language := range []struct{ name, program, file, step string }{
-		{"Python", "python3", "steps.py", "python: " + steps + "/steps.py"},
-		{"Node.js", "node", "steps.mjs", "worker: [node, " + steps + "/steps.mjs]"},
+	steps := absolute(t, "testdata/flow")
+	for _, language := range []struct {
+		name, step string
+		needs      func(*testing.T)
+	}{
+		{"Python", "python: " + steps + "/steps.py", func(t *testing.T) { needs(t, "python3") }},
+		{"Node.js", "worker: [node, " + steps + "/steps.mjs]", needsNode},
 	} {
 		t.Run(language.name, func(t *testing.T) {
-			if _, err := exec.LookPath(language.program); err != nil {
-				t.Skip("needs ", language.program)
-			}
-			if language.program == "node" {
-				nodePackages(t)
-			}
+			language.needs(t)
 			testFlow(t, language.step)
 		})
 	}
@@ -43,10 +37,7 @@ func TestFlows(t *testing.T) {
 // TestJobsCall has jobs call each other: what functions get with their context
 // is there by name.
 func TestJobsCall(t *testing.T) {
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("needs node")
-	}
-	nodePackages(t)
+	needsNode(t)
 	flow := file(t, "flow.yaml", `
 steps:
   - id: start
@@ -67,30 +58,12 @@ steps:
   - id: last
     expression: "export default [({ all, data, head }) => ({ all: all.sort((a, b) => a - b), data, head })];"
 `)
-	worker, err := filepath.Abs("../../worker/node/bin/millrace-node-worker.js")
-	if err != nil {
-		t.Fatal(err)
-	}
 	cmd := start(t, "run", flow, "-i", "pages="+file(t, "pages.json", `[[1, 2], [3], [4, 5]]`), "-o", "-")
-	cmd.Env = append(os.Environ(), "MILLRACE_NODE_EXECUTOR="+worker)
+	cmd.Env = append(os.Environ(), libraries(t)...)
 	got := finish(t, cmd, "")
 	const want = `{"all":[3,5,7,9,11],"data":[42],"head":"new"}`
 	if got.code != exitOK || strings.TrimSpace(got.stdout) != want {
 		t.Errorf("exit %d with %s, want %s: %s", got.code, got.stdout, want, got.err)
-	}
-}
-
-// nodePackages installs what the library for Node.js needs, unless it is there.
-func nodePackages(t *testing.T) {
-	t.Helper()
-	const dir = "../../worker/node"
-	if _, err := os.Stat(dir + "/node_modules"); err == nil {
-		return
-	}
-	install := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci in worker/node: %v\n%s", err, out)
 	}
 }
 
@@ -100,14 +73,7 @@ const flowPages, flowItems = 1000, 1000
 
 func testFlow(t *testing.T, step string) {
 	dir := t.TempDir()
-	write := func(name, content string) string {
-		t.Helper()
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	write := writer(t, dir)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -128,13 +94,9 @@ func testFlow(t *testing.T, step string) {
 	flow := write("flow.yaml", text.String())
 	big := write("big.json", `["`+strings.Repeat("9", 300_000)+`"]`)
 	config := write("config.json", fmt.Sprintf(`{"gate": %q, "pages": %d, "items": %d}`, filepath.Join(dir, "gate"), flowPages, flowItems))
-	worker, err := filepath.Abs("../../worker/python/millrace_worker.py")
-	if err != nil {
-		t.Fatal(err)
-	}
 	out, stats := filepath.Join(dir, "out.json"), filepath.Join(dir, "stats.json")
 	cmd := start(t, "run", flow, "-i", "big="+big, "-i", "given="+config, "-o", out, "--stats", stats)
-	cmd.Env = append(os.Environ(), "MILLRACE_PYTHON_EXECUTOR="+worker, asWorker+"=1")
+	cmd.Env = append(append(os.Environ(), asWorker+"=1"), libraries(t)...)
 	if got := finish(t, cmd, ""); got.code != exitOK {
 		t.Fatalf("exit %d: %s", got.code, got.err)
 	}

@@ -46,17 +46,9 @@ type serving struct {
 
 func serveOneRun(t *testing.T) *serving {
 	t.Helper()
-	executor, err := filepath.Abs("../../worker/node/bin/millrace-node-worker.js")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("Node.js was not found")
-	}
-	if _, err := os.Stat("../../worker/node/node_modules"); err != nil {
-		t.Skip("worker/node has no dependencies: npm ci there")
-	}
+	needsNode(t)
 	s := &serving{log: &lockedBuffer{}, gate: filepath.Join(t.TempDir(), "gate")}
+	var err error
 	if s.server, err = standin.New(standin.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +76,7 @@ export const wait = () => async (state) => {
 	}
 	s.cmd = exec.Command(program, "serve", "--port", "0", "--log", "debug", "-l", s.server.URL(), "--backoff", "0.05/0.1",
 		"-m", filepath.Dir(filepath.Dir(adaptor)), "-d", t.TempDir(), "--warm", "0")
-	s.cmd.Env = append(os.Environ(), "WORKER_SECRET="+s.server.Secret(), "MILLRACE_NODE_EXECUTOR="+executor)
+	s.cmd.Env = append(append(os.Environ(), "WORKER_SECRET="+s.server.Secret()), libraries(t)...)
 	s.cmd.Stderr = s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,41 +67,19 @@ const totalJavaScript = `export default [async (state) => {
 // streamFlow is a workflow's folder with steps of both languages.
 func streamFlow(t *testing.T) (run func(flow, input string) (ended, string)) {
 	t.Helper()
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("needs python3")
-	}
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("needs Node.js")
-	}
+	python := needs(t, "python3")
+	needsNode(t)
 	dir := t.TempDir()
-	write := func(name, content string) string {
-		t.Helper()
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	write := writer(t, dir)
 	write("steps.py", streamPython)
 	write("make.js", streamJavaScript)
 	write("total.js", totalJavaScript)
-	absolute := func(path string) string {
-		t.Helper()
-		a, err := filepath.Abs(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
-	}
 	return func(flow, input string) (ended, string) {
 		t.Helper()
 		out := filepath.Join(dir, "out.json")
 		_ = os.Remove(out)
 		cmd := start(t, "run", write("flow.yaml", flow), "-i", write("in.json", input), "-o", out, "--python", python)
-		cmd.Env = append(os.Environ(), asWorker+"=1",
-			"MILLRACE_PYTHON_EXECUTOR="+absolute("../../worker/python/millrace_worker.py"),
-			"MILLRACE_NODE_EXECUTOR="+absolute("../../worker/node/bin/millrace-node-worker.js"))
+		cmd.Env = append(append(os.Environ(), asWorker+"=1"), libraries(t)...)
 		got := finish(t, cmd, "")
 		b, err := os.ReadFile(out)
 		if err != nil && !os.IsNotExist(err) {

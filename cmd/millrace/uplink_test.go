@@ -108,10 +108,7 @@ func TestUplinkFails(t *testing.T) {
 
 // The reader that the documentation names understands what is sent.
 func TestUplinkExample(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		t.Skip("needs python3")
-	}
+	python := needs(t, "python3")
 	socket := filepath.Join(t.TempDir(), "s")
 	listen := exec.Command(python, "../../examples/uplink/listen.py", socket)
 	out, err := listen.StdoutPipe()
