@@ -28,6 +28,12 @@ type Channel struct {
 	ring    atomic.Pointer[ring]
 	closed  atomic.Bool
 	closing sync.Once
+	gone    chan struct{} // closed then
+
+	users    atomic.Int32              // of the ring beside the locks, see enter
+	deadline atomic.Pointer[time.Time] // of a Receive that sleeps on the ring's word
+	taken    chan struct{}             // what listen read was; room for one
+	listened chan struct{}             // closed when listen has ended
 
 	reading sync.Mutex // held by Receive, and by a Peer's Serve as long as it runs
 	receive struct {   // guards what came; held while spinning, not while asleep
@@ -40,7 +46,10 @@ type Channel struct {
 
 // NewChannel returns a channel over c, which it takes over.
 func NewChannel(c *net.UnixConn) *Channel {
-	return &Channel{socket: newSocket(c), writeTimeout: DefaultWriteTimeout}
+	return &Channel{
+		socket: newSocket(c), writeTimeout: DefaultWriteTimeout,
+		gone: make(chan struct{}), taken: make(chan struct{}, 1), listened: make(chan struct{}),
+	}
 }
 
 // SetWriteTimeout changes how long a Send waits for a peer that does not read;
@@ -51,7 +60,16 @@ func (c *Channel) SetWriteTimeout(d time.Duration) { c.writeTimeout = d }
 // os.ErrDeadlineExceeded; the zero time removes the deadline. Nothing is lost
 // by it: Receive may be called again.
 func (c *Channel) SetReceiveDeadline(t time.Time) error {
-	return hangUp(c.socket.conn.SetReadDeadline(t))
+	if !c.UsesRing() {
+		return hangUp(c.socket.conn.SetReadDeadline(t))
+	}
+	if t.IsZero() {
+		c.deadline.Store(nil)
+	} else {
+		c.deadline.Store(&t)
+	}
+	c.rouse()
+	return nil
 }
 
 // Bytes returns how many bytes of messages were sent and received. The
@@ -108,10 +126,10 @@ func (c *Channel) write(b []byte, f *os.File) error {
 	if err := c.writeRing(r, announcement, deadline); err != nil {
 		return err
 	}
-	// The frame itself wakes a peer that sleeps on the socket. Its asleep flag
-	// is left alone: by the time this returns the peer may have read the frame
-	// and gone back to sleep, and clearing the flag would cost it the next
-	// doorbell.
+	// The frame itself wakes the peer, who reads the socket or has somebody read
+	// it. Its asleep word is left alone: by the time this returns the peer may
+	// have read the frame and gone back to sleep, and clearing the word would
+	// cost it the next wake-up.
 	return c.writeSocket(b, f, deadline)
 }
 
@@ -148,12 +166,17 @@ func (c *Channel) writeRing(r *ring, b []byte, deadline time.Time) error {
 	}
 }
 
-// wake rings the doorbell if the peer said that it sleeps.
+// wake wakes a peer that sleeps, in the way it has asked for.
 func (c *Channel) wake(r *ring, deadline time.Time) error {
-	if r.out.asleep.Load() == 0 || !r.out.asleep.CompareAndSwap(1, 0) {
+	how := r.out.asleep.Load()
+	if how == awake || !r.out.asleep.CompareAndSwap(how, awake) {
 		return nil
 	}
-	return c.writeSocket(doorbellFrame, nil, deadline)
+	if how == wakeByDoor {
+		return c.writeSocket(doorbellFrame, nil, deadline)
+	}
+	futexWake(r.out.asleep, wakeBit(how))
+	return nil
 }
 
 // The channel's own frames.
@@ -179,6 +202,7 @@ func (c *Channel) useRing(r *ring) error {
 		return errors.Join(ErrClosed, r.unmap())
 	}
 	c.ring.Store(r)
+	go c.listen()
 	return nil
 }
 
@@ -193,7 +217,12 @@ func (c *Channel) Close() (err error) {
 func (c *Channel) close() error {
 	c.closed.Store(true)
 	err := c.socket.close()
-	// Closing the socket ends whoever sleeps on it; the locks are then free
+	close(c.gone)
+	c.expel()
+	if c.UsesRing() {
+		<-c.listened
+	}
+	// Closing the socket has ended whoever slept on it; the locks are free
 	// within one spin, or one pause of a Send that waits for room.
 	c.send.Lock()
 	defer c.send.Unlock()

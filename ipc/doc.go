@@ -19,12 +19,12 @@
 //
 // With a ring, whoever waits for a message spins for it for a bounded time, as
 // long as messages have lately come soon after one another, and then sleeps on
-// the socket, where the peer rings a doorbell. A channel in use costs at most
-// one core of those this process has, less one; an idle one costs nothing. A
-// goroutine that waits for a reply takes messages from the ring itself
-// ([Peer.Help]): being handed one by another goroutine would cost more than the
-// message. For the same reason it can be given the work that a message brings
-// ([Request.WaitOr]).
+// a word in the ring's memory, where the peer wakes it by futex. Spinning costs
+// at most one core of those this process has, less one; a side that sleeps costs
+// a thread. A goroutine that waits for a reply takes messages from the ring
+// itself, and sleeps for them itself ([Peer.Help]): being handed one by another
+// goroutine would cost more than the message. For the same reason it can be given
+// the work that a message brings ([Request.WaitOr]).
 //
 // # Trust
 //

@@ -14,6 +14,8 @@ type inbox struct {
 	early received
 	// announced says that the ring's next frame is on the socket.
 	announced bool
+	// idleWakes counts the wakes in a row that were for nothing.
+	idleWakes int
 	// err is why nothing more comes. A hang-up counts once the ring is empty.
 	err error
 }
@@ -39,10 +41,10 @@ func (c *Channel) Receive() (*Envelope, error) {
 		if e != nil || err != nil {
 			return e, err
 		}
-		if !c.arm() {
+		if !c.arm(wakeReceiver) {
 			continue
 		}
-		if err := c.rest(); err != nil {
+		if err := c.rest(wakeReceiver); err != nil {
 			return nil, err
 		}
 	}
@@ -106,64 +108,11 @@ func (c *Channel) takeEarly() (*Envelope, error) {
 		return nil, nil
 	}
 	c.receive.early, c.receive.announced = received{}, false
-	return c.open(f)
-}
-
-// arm has the peer ring the doorbell from now on. It reports false when
-// something is there to be taken first.
-func (c *Channel) arm() bool {
-	c.receive.Lock()
-	defer c.receive.Unlock()
-	in := &c.receive
-	r := c.ring.Load()
-	if in.err != nil {
-		return false
+	e, err := c.open(f)
+	if c.UsesRing() {
+		c.taken <- struct{}{} // listen waits for it
 	}
-	if r == nil || in.announced {
-		return in.early.bytes == nil
-	}
-	r.in.asleep.Swap(1) // see lane.write
-	// The peer may have written before it could see that we sleep. If it saw,
-	// the flag is down and its doorbell is on the way: then that is waited for,
-	// or doorbells would pile up in the socket of a reader that is never idle.
-	return !r.in.available() || !r.in.asleep.CompareAndSwap(1, 0)
-}
-
-// disarm says that this side looks at the ring by itself for now.
-func (c *Channel) disarm() {
-	c.receive.Lock()
-	defer c.receive.Unlock()
-	if r := c.ring.Load(); r != nil {
-		r.in.asleep.Store(0)
-	}
-}
-
-// rest sleeps until a frame or a doorbell came on the socket. What came is for
-// poll, and so are errors, other than a deadline's.
-func (c *Channel) rest() error {
-	f, err := c.readSocket()
-	c.receive.Lock()
-	defer c.receive.Unlock()
-	in := &c.receive
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
-	}
-	r := c.ring.Load()
-	if r != nil {
-		r.in.asleep.Store(0)
-		in.spin.Slept()
-	}
-	switch {
-	case err != nil && c.closed.Load():
-		in.err = ErrClosed
-	case err != nil && in.err == nil:
-		in.err = err
-	case err != nil || f.bytes == nil:
-	case r != nil && f.header.typ == TypeDoorbell:
-	default:
-		in.early = f
-	}
-	return nil
+	return e, err
 }
 
 // fail has poll return err from now on.

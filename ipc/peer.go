@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Peer matches replies with requests over a [Channel]. One goroutine runs
@@ -117,11 +115,7 @@ func (p *Peer) serve(handle func(*Envelope) error) error {
 		if err := p.drain(); err != nil {
 			return err
 		}
-		err := p.rest()
-		if errors.Is(err, os.ErrDeadlineExceeded) { // a helper's kick
-			err = p.SetReceiveDeadline(time.Time{})
-		}
-		if err != nil {
+		if err := p.rest(wakeReceiver); err != nil {
 			return hangUp(err)
 		}
 	}
@@ -147,7 +141,7 @@ func (p *Peer) drain() error {
 			// while, and they may have the next message sent.
 			handled = false
 			runtime.Gosched()
-		case p.arm():
+		case p.arm(wakeReceiver):
 			return nil
 		}
 	}
@@ -157,16 +151,17 @@ func (p *Peer) drain() error {
 // does not keep it.
 const maxExtraHelp = 64
 
-// Help takes and handles messages in Serve's place for as long as they come
-// soon after one another, and returns when until reports true or none came for
-// a while. Call it before blocking on something that a message brings: what is
-// handled by the goroutine that waits for it costs no switch to it, which while
-// both sides are busy is most of a message's price. until is called often and
-// must be cheap.
+// Help takes and handles messages in Serve's place until one of them has made
+// until report true or one of the contexts has ended; while none come it sleeps.
+// Call it before blocking on something that a message brings: what is handled by
+// the goroutine that waits for it costs no switch to it, which is most of a
+// message's price while both sides are busy, and a good part of it when they
+// sleep. until is called often and must be cheap. If it becomes true by anything
+// but a message, Rouse tells.
 //
 // Help does nothing without a ring, or when another goroutine handles messages
 // already. Errors are Serve's to return.
-func (p *Peer) Help(until func() bool) {
+func (p *Peer) Help(until func() bool, ctxs ...context.Context) {
 	if !p.UsesRing() {
 		return
 	}
@@ -181,18 +176,7 @@ func (p *Peer) Help(until func() bool) {
 		return // Serve has not begun
 	}
 	p.disarm()
-	var err error
-	for err == nil && !until() {
-		var e *Envelope
-		e, err = p.poll(true)
-		switch {
-		case err != nil:
-		case e != nil:
-			err = p.dispatch(e)
-		case p.arm():
-			return
-		}
-	}
+	err := p.help(until, ctxs)
 	// What is here already is handled here: having Serve woken for it costs more.
 	for n := 0; err == nil && n < maxExtraHelp; n++ {
 		var e *Envelope
@@ -204,15 +188,48 @@ func (p *Peer) Help(until func() bool) {
 	if err != nil {
 		p.fail(err)
 	}
-	switch {
-	case p.away: // nobody sleeps
-	case p.socket.blocking.Load():
-		p.leave(err)
-	case !p.arm():
-		// What is left is Serve's, and it sleeps on the socket: no doorbell
-		// will be rung for it.
-		_ = p.SetReceiveDeadline(time.Unix(1, 0)) // fails on a closed socket, where nobody sleeps
+	// Whoever called Next is at work, and looks when it comes back. Serve
+	// sleeps: if something is left, nobody but this side would wake it.
+	if !p.away && !p.arm(wakeReceiver) {
+		p.rouse()
 	}
+}
+
+// Rouse has a Help that sleeps ask again whether it may return.
+func (p *Peer) Rouse() { p.rouse() }
+
+func (p *Peer) help(until func() bool, ctxs []context.Context) error {
+	over := func() bool {
+		for _, ctx := range ctxs {
+			if ctx.Err() != nil {
+				return true
+			}
+		}
+		return until()
+	}
+	watched := false
+	for !over() {
+		e, err := p.poll(true)
+		switch {
+		case err != nil:
+			return err
+		case e != nil:
+			if err := p.dispatch(e); err != nil {
+				return err
+			}
+		case !watched: // most waits end before this
+			watched = true
+			for _, ctx := range ctxs {
+				defer context.AfterFunc(ctx, p.Rouse)()
+			}
+		case p.arm(wakeHelper):
+			if over() {
+				return nil
+			}
+			_ = p.rest(wakeHelper) // has no deadline
+		}
+	}
+	return nil
 }
 
 func (p *Peer) dispatch(e *Envelope) error {
@@ -325,7 +342,7 @@ func (r *Request) Wait(ctx context.Context) (*Envelope, error) {
 // what comes over work before the reply. Work that a message brings is done at
 // the least cost by who waits for messages anyway.
 func (r *Request) WaitOr(ctx context.Context, work <-chan func()) (*Envelope, func(), error) {
-	r.peer.Help(func() bool { return len(r.reply) > 0 || len(work) > 0 || ctx.Err() != nil })
+	r.peer.Help(func() bool { return len(r.reply) > 0 || len(work) > 0 }, ctx)
 	select {
 	case got := <-r.reply:
 		return got.envelope, nil, got.err

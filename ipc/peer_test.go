@@ -228,7 +228,7 @@ func TestHelperFails(t *testing.T) {
 	p.disarm()
 	mustSend(t, b, &Envelope{Message: &Ping{}})
 	p.turn.Unlock()
-	p.Help(func() bool { return false })
+	p.Help(func() bool { return false }, t.Context())
 	within(t, "Serve", func() { <-p.Done() })
 	if !errors.Is(p.Err(), failure) {
 		t.Fatal(p.Err())

@@ -185,61 +185,6 @@ func TestNoWakeUpIsLost(t *testing.T) {
 	}
 }
 
-// A writer that saw the reader sleep has a doorbell under way. A reader that
-// then finds a message must still read it, or the doorbells of a stream to a
-// reader that is never idle for long pile up in the socket until it is full.
-func TestEachDoorbellIsRead(t *testing.T) {
-	noLeaks(t)
-	a, b := channelPair(t, []string{CapabilityRing})
-	mustSend(t, a, &Envelope{Message: &Ping{}}) // there is always something
-	var rung, read int
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		asleep := a.ring.Load().out.asleep
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				if asleep.CompareAndSwap(1, 0) {
-					rung++
-				}
-			}
-		}
-	}()
-	for until := time.Now().Add(patience); read < 50 && time.Now().Before(until); {
-		if b.arm() {
-			read++
-			b.disarm() // as after reading it
-		}
-	}
-	close(stop)
-	<-stopped
-	if rung != read || runtime.NumCPU() > 1 && read == 0 {
-		t.Errorf("%d doorbells rung, %d would be read", rung, read)
-	}
-}
-
-// A frame on the socket wakes its reader by itself, who may be asleep again
-// before the writer comes to do anything more: the flag is the reader's then.
-func TestFrameOnTheSocketLeavesTheFlag(t *testing.T) {
-	noLeaks(t)
-	a, b := channelPair(t, []string{CapabilityRing})
-	if !b.arm() {
-		t.Fatal("something is in the ring")
-	}
-	mustSend(t, a, &Envelope{Message: &Log{Message: string(make([]byte, DefaultRingSize))}})
-	asleep := b.ring.Load().in.asleep
-	if asleep.Load() != 1 {
-		t.Error("the writer cleared the flag, and the next message will ring no doorbell")
-	}
-	mustReceive(t, b)
-	if asleep.Load() != 0 {
-		t.Error("an awake reader says that it sleeps")
-	}
-}
-
 // A lane against a model: a queue of frames.
 func TestLane(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -109,6 +109,9 @@ func TestHostileReader(t *testing.T) {
 		noLeaks(t)
 		channel, _, out, peer := hostileRing(t)
 		channel.SetWriteTimeout(50 * time.Millisecond)
+		// What nobody takes keeps the peer from reading its socket.
+		mustSend(t, channel, &Envelope{Message: &Log{Message: string(make([]byte, DefaultRingSize))}})
+		mustReceiveRing(t, peer)
 		var err error
 		within(t, "Send", func() {
 			for err == nil {
@@ -206,7 +209,7 @@ func TestRingUnderChange(t *testing.T) {
 				case 2:
 					in.written.Store(r.Uint64() >> r.IntN(64))
 				case 3:
-					in.asleep.Store(r.Uint32() & 3)
+					in.asleep.Store(r.Uint32() >> r.IntN(32))
 				}
 			}
 		}()

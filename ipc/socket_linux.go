@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -59,8 +58,7 @@ func FileConn(f *os.File) (*net.UnixConn, error) {
 // socket reads and writes whole frames. One goroutine at a time reads, one
 // writes.
 type socket struct {
-	conn     *net.UnixConn
-	blocking atomic.Bool // see ReceiveBlocking
+	conn *net.UnixConn
 
 	reader sync.Mutex // held while reading; guards what follows
 	buf    []byte     // read buffer; buf[r:w] is unread
@@ -183,9 +181,6 @@ func (s *socket) fill(n int) error {
 }
 
 func (s *socket) read() error {
-	if s.blocking.Load() {
-		s.block()
-	}
 	n, oobn, flags, _, err := s.conn.ReadMsgUnix(s.buf[s.w:], s.oob)
 	if oobn > 0 {
 		if err := s.takeFiles(s.oob[:oobn]); err != nil {
@@ -226,10 +221,7 @@ func (s *socket) takeFiles(oob []byte) error {
 
 // close closes the connection. closeFiles may only be called by the reader,
 // once it reads no more.
-func (s *socket) close() error {
-	s.unblock()
-	return s.conn.Close()
-}
+func (s *socket) close() error { return s.conn.Close() }
 
 func (s *socket) closeFiles() {
 	for _, f := range s.files {

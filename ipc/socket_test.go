@@ -223,6 +223,7 @@ func TestFrameSize(t *testing.T) {
 			}
 			mustSend(t, b, &Envelope{Message: &Ping{}})
 			mustReceive(t, a)
+			b.Close() // nobody reads its socket any more
 			if n := len(b.socket.buf); n > MaxFrameSize+2*readSize {
 				t.Errorf("read buffer of %d bytes", n)
 			}

@@ -19,7 +19,7 @@ func (p *Peer) Next(handle func(*Envelope) error, spin func() bool) (*Envelope, 
 		if e != nil || err != nil {
 			return e, err
 		}
-		if err := p.rest(); err != nil {
+		if err := p.rest(wakeReceiver); err != nil {
 			return nil, hangUp(err)
 		}
 	}
@@ -46,24 +46,8 @@ func (p *Peer) next(handle func(*Envelope) error, spin func() bool) (*Envelope, 
 		case handled:
 			handled = false
 			runtime.Gosched() // as drain does
-		case p.arm():
+		case p.arm(wakeReceiver):
 			return nil, nil
 		}
-	}
-}
-
-// leave ends a Help while the goroutine that calls Next sleeps and cannot be
-// woken but by the peer: what is left is handled here, until the peer knows
-// that it is to ring.
-func (p *Peer) leave(err error) {
-	for err == nil && !p.arm() {
-		var e *Envelope
-		if e, err = p.poll(false); err == nil && e != nil {
-			err = p.dispatch(e)
-		}
-	}
-	if err != nil {
-		p.fail(err)
-		p.socket.unblock() // the sleeper returns the error
 	}
 }

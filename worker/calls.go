@@ -189,13 +189,12 @@ func (c *call) wait(ctx context.Context) error {
 // await returns when ready reports true, or ctx or the step has ended. signal
 // is closed or sent to when ready may have changed.
 func (st *step) await(ctx context.Context, ready func() bool, signal <-chan struct{}) {
-	over := func() bool { return ctx.Err() != nil || st.ctx.Err() != nil }
-	if ready() || over() {
+	if ready() {
 		return
 	}
 	// What is received by the goroutine that waits for it costs no switch.
-	st.executor.peer.Help(func() bool { return ready() || over() })
-	if ready() || over() {
+	st.executor.peer.Help(ready, ctx, &st.ctx)
+	if ready() || ctx.Err() != nil || st.ctx.Err() != nil {
 		return
 	}
 	st.handOver()

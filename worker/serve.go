@@ -56,7 +56,6 @@ func Serve(conn *net.UnixConn, options Options) error {
 	if err != nil {
 		return errors.Join(err, channel.Close())
 	}
-	channel.ReceiveBlocking()
 	x := newExecutor(channel, welcome, options)
 	go x.prefault(welcome.PrefaultBytes)
 	go x.lead()

@@ -206,6 +206,7 @@ func (e *streamEnd) close(r ring, end *ipc.StreamEnd, err error) {
 	e.closed, e.err = true, err
 	e.woken.Store(true)
 	e.notify()
+	e.step.executor.peer.Rouse() // it may be another goroutine that waits
 	if end != nil && !e.ended.Load() {
 		end.Stream = e.id
 		e.send(end)

@@ -1,0 +1,207 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A sleeping Receive gets what comes, and ends when it must.
+func TestSleep(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(ours, theirs *Channel) error
+		want error
+	}{
+		{"message", func(_, theirs *Channel) error { return theirs.Send(&Envelope{Message: new(Ping)}) }, nil},
+		{"large message", func(_, theirs *Channel) error {
+			return theirs.Send(&Envelope{Message: &Log{Message: string(make([]byte, DefaultRingSize))}})
+		}, nil},
+		{"message with a descriptor", func(_, theirs *Channel) error {
+			return theirs.Send(&Envelope{Message: &Attach{Segment: 1, Size: 1}, File: os.Stderr})
+		}, nil},
+		{"hang-up", func(_, theirs *Channel) error { return theirs.Close() }, ErrHangUp},
+		{"close", func(ours, _ *Channel) error { return ours.Close() }, ErrClosed},
+		{"deadline", func(ours, _ *Channel) error {
+			return ours.SetReceiveDeadline(time.Now().Add(5 * time.Millisecond))
+		}, os.ErrDeadlineExceeded},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, pair func(testing.TB) (*Channel, *Channel)) {
+				ours, theirs := pair(t)
+				got := make(chan error, 1)
+				go func() {
+					e, err := ours.Receive()
+					if e != nil && e.File != nil {
+						e.File.Close()
+					}
+					got <- err
+				}()
+				time.Sleep(5 * time.Millisecond) // so that it most likely sleeps
+				if err := c.do(ours, theirs); err != nil {
+					t.Fatal(err)
+				}
+				within(t, "Receive", func() {
+					if err := <-got; !errors.Is(err, c.want) {
+						t.Errorf("Receive() = %v, want %v", err, c.want)
+					}
+				})
+			})
+		})
+	}
+}
+
+// A frame on the socket wakes its reader by itself, who may be asleep again
+// before the writer comes to do anything more: the word is the reader's then.
+func TestFrameOnTheSocketLeavesTheWord(t *testing.T) {
+	noLeaks(t)
+	a, b := channelPair(t, []string{CapabilityRing})
+	if !b.arm(wakeReceiver) {
+		t.Fatal("something is in the ring")
+	}
+	mustSend(t, a, &Envelope{Message: &Log{Message: string(make([]byte, DefaultRingSize))}})
+	mustReceive(t, b)
+	if !b.arm(wakeReceiver) {
+		t.Fatal("something is in the ring")
+	}
+	time.Sleep(5 * time.Millisecond)
+	if got := b.ring.Load().in.asleep.Load(); got != wakeReceiver {
+		t.Errorf("the word is %d by now, and the next message wakes nobody", got)
+	}
+}
+
+// A peer that cannot wait on the word asks for a doorbell, and gets one.
+func TestDoorbell(t *testing.T) {
+	noLeaks(t)
+	c, in, out, peer := hostileRing(t)
+	for range 3 {
+		out.asleep.Store(wakeByDoor)
+		mustSend(t, c, &Envelope{ID: 7, Message: new(Ping)})
+		mustSend(t, c, &Envelope{ID: 8, Message: new(Ping)}) // it is awake by now
+		if got := out.asleep.Load(); got != awake {
+			t.Errorf("the word is %d after the doorbell", got)
+		}
+		for want := range uint64(2) {
+			if e := mustReceive(t, peer); e.ID != 7+want {
+				t.Errorf("message %d came", e.ID)
+			}
+		}
+	}
+	// One that comes here wakes nobody, and harms nobody.
+	sendRaw(t, peer.socket.conn, doorbellFrame)
+	_ = in
+	mustSend(t, peer, &Envelope{ID: 9, Message: new(Ping)})
+	if e := mustReceive(t, c); e.ID != 9 {
+		t.Errorf("message %d came", e.ID)
+	}
+}
+
+// A helper sleeps until its context ends, until it is roused, or until the
+// message has come that it waits for; Serve goes on after it.
+func TestHelperSleeps(t *testing.T) {
+	noLeaks(t)
+	a, b := channelPair(t, []string{CapabilityRing})
+	p := NewPeer(a)
+	var handled atomic.Int64
+	go p.Serve(func(*Envelope) error { handled.Add(1); return nil })
+	defer func() { p.Close(); <-p.Done() }()
+	served := func() {
+		t.Helper()
+		before := handled.Load()
+		mustSend(t, b, &Envelope{Message: new(Ping)})
+		within(t, "Serve", func() {
+			for handled.Load() == before {
+				time.Sleep(100 * time.Microsecond)
+			}
+		})
+	}
+	for range 20 {
+		served()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(2*time.Millisecond, cancel)
+		// Serve may have the turn; then Help does nothing.
+		help := func(what string, until func() bool, ctxs ...context.Context) {
+			t.Helper()
+			within(t, what, func() {
+				for !until() {
+					p.Help(until, ctxs...)
+				}
+			})
+		}
+		help("Help, cancelled", func() bool { return ctx.Err() != nil }, t.Context(), ctx)
+		served()
+		var over atomic.Bool
+		time.AfterFunc(2*time.Millisecond, func() { over.Store(true); p.Rouse() })
+		help("Help, roused", over.Load)
+		served()
+		before := handled.Load()
+		time.AfterFunc(2*time.Millisecond, func() { mustSend(t, b, &Envelope{Message: new(Ping)}) })
+		help("Help", func() bool { return handled.Load() > before }, t.Context())
+	}
+}
+
+// Whatever a peer writes into the word, a sleeper hears of its end, and of what
+// its own side wants.
+func TestSpoiltWord(t *testing.T) {
+	noLeaks(t)
+	for round := range 4 {
+		channel, in, _, peer := hostileRing(t)
+		p := NewPeer(channel)
+		go p.Serve(func(*Envelope) error { return nil })
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for n := uint32(0); ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					in.asleep.Store(n % 5)
+				}
+			}
+		}()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(5*time.Millisecond, cancel)
+		within(t, "Help", func() { p.Help(func() bool { return false }, ctx) })
+		if round%2 == 0 {
+			within(t, "Close", func() { p.Close() })
+		} else {
+			close(stop)
+			<-stopped
+			peer.Close()
+		}
+		within(t, "Serve", func() { <-p.Done() })
+		if round%2 == 0 {
+			close(stop)
+			<-stopped
+		}
+	}
+}
+
+// A peer that wakes this side for nothing, again and again, does not get a core
+// of it.
+func TestIdleWakes(t *testing.T) {
+	noLeaks(t)
+	channel, in, _, peer := hostileRing(t)
+	var sleeps atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for channel.arm(wakeReceiver) {
+			_ = channel.rest(wakeReceiver)
+			sleeps.Add(1)
+		}
+	}()
+	for until := time.Now().Add(100 * time.Millisecond); time.Now().Before(until); {
+		in.asleep.Store(0)
+		futexWake(in.asleep, ^uint32(0))
+	}
+	peer.Close()
+	within(t, "the reader", func() { <-done })
+	if n := sleeps.Load(); n > 200 {
+		t.Errorf("the reader slept %d times in 100 ms", n)
+	}
+}
