@@ -49,7 +49,7 @@ export function forwardTable(input, head, parts) {
   for (const { key, value, form } of parts.input.byKey.values()) {
     if (form !== 'stream' || Object.hasOwn(head, key)) continue;
     // What has been read of it cannot go on.
-    if (value.isUsed) head = { ...head, [key]: STREAM_TEXT };
+    if (value.isRead) head = { ...head, [key]: undefined };
     else value.pass();
   }
   const set = toTable(head, parts);
@@ -93,8 +93,9 @@ function rowOf(encoder, input, state, key, view) {
   const encoding = from ? undefined : encodingOf(value);
   if (encoding) return encoder.raw(new Encoded(value, encoding));
   if (from?.form === 'stream') {
+    if (value.isRead) return null;
     enter(STREAM_TEXT);
-    if (value.isUsed) return encoder.encode(key, STREAM_TEXT);
+    if (value.isPassedOn) return encoder.encode(key, STREAM_TEXT); // under another key
     value.pass();
     return from.row.spans;
   }

@@ -272,6 +272,11 @@ export class RingReader extends Ring {
     this.rouse();
   }
 
+  /** Asks for one item where none is on its way, or a reader that waits would wait for ever. */
+  askIfNone() {
+    if (this.#isManual && this.#demand <= this.items) this.ask(1);
+  }
+
   /** Gives back what was read, and asks for more when it is time. */
   flush() {
     if (this.isClosed) return;

@@ -89,9 +89,12 @@ export class Stream {
     return STREAM_TEXT;
   }
 
-  /** Whether its items go to somebody already. */
-  get isUsed() {
-    return this.#use !== '';
+  /** Whether its items are this step's. */
+  get isRead() {
+    return this.#use === 'read';
+  }
+  get isPassedOn() {
+    return this.#use === 'passed on';
   }
   /** The state's row has gone on to somebody else. */
   pass() {
@@ -150,6 +153,7 @@ export class Stream {
   /** Until the producer has written more, or there is an end. */
   async #sleep() {
     const ring = this.#ring;
+    ring.askIfNone();
     ring.flush();
     const woken = new Promise((resolve) => (this.#wake = resolve));
     ring.doze();
