@@ -284,6 +284,8 @@ func TestLinesStayLines(t *testing.T) {
 		w.write(Meta{Type: "a"}, s.Ledger, []ipc.Table{pretty}),
 		w.write(Meta{Type: "b"}, s.Ledger, []ipc.Table{forged}),
 		w.write(Meta{Type: "c", States: []State{{Leaf: "x"}, {Leaf: "y"}}}, s.Ledger, []ipc.Table{pretty, {}}),
+		w.write(Meta{Type: "d", States: []State{{Streams: []string{"rows"}}}}, s.Ledger, []ipc.Table{pretty}),
+		w.write(Meta{Type: "e", States: []State{{Leaf: "x"}, {Leaf: "y", Streams: []string{"rows"}}}}, s.Ledger, []ipc.Table{{}, {}}),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -294,6 +296,7 @@ func TestLinesStayLines(t *testing.T) {
 			Type       string
 			State      json.RawMessage
 			States     json.RawMessage
+			Streams    json.RawMessage
 			StateError string `json:"state_error"`
 		}
 		if err := json.Unmarshal([]byte(line), &m); err != nil {
@@ -302,9 +305,10 @@ func TestLinesStayLines(t *testing.T) {
 		if (m.StateError != "") != (m.Type == "b") {
 			t.Errorf("%s", line)
 		}
-		got = append(got, m.Type+string(m.State)+string(m.States))
+		got = append(got, m.Type+string(m.State)+string(m.States)+string(m.Streams))
 	}
-	want := []string{`a{"data":[1,   2, "a\nb"]}`, `b{"k":null}`, `c{"x":{"data":[1,   2, "a\nb"]},"y":null}`}
+	want := []string{`a{"data":[1,   2, "a\nb"]}`, `b{"k":null}`, `c{"x":{"data":[1,   2, "a\nb"]},"y":null}`,
+		`d{"data":[1,   2, "a\nb"]}["rows"]`, `e{"x":null,"y":null}{"y":["rows"]}`}
 	if strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

@@ -12,7 +12,9 @@ import (
 )
 
 // lines writes events as lines of JSON: the fields of Meta but for states,
-// then "state", or "states" by leaf where a run ends in several.
+// "streams" with the keys of those that a state shows as "[stream]", then
+// "state". Where a run ends in several leaves it is "states", and both are by
+// leaf.
 type lines struct {
 	w   io.Writer
 	err error
@@ -26,7 +28,10 @@ func (w *lines) write(m Meta, l *ledger.Ledger, tables []ipc.Table) error {
 	}
 	leaves := m.States
 	m.States = nil
-	meta, err := json.Marshal(&m)
+	meta, err := json.Marshal(struct {
+		*Meta
+		Streams any `json:"streams,omitempty"`
+	}{&m, streamsOf(leaves)})
 	if err != nil {
 		return err
 	}
@@ -54,6 +59,24 @@ func (w *lines) write(m Meta, l *ledger.Ledger, tables []ipc.Table) error {
 		w.err = fmt.Errorf("the uplink is broken: %w", err)
 	}
 	return w.err
+}
+
+// streamsOf returns the streams' keys of a state or, by leaf, of several; nil
+// when there are none.
+func streamsOf(states []State) any {
+	byLeaf := make(map[string][]string)
+	for _, s := range states {
+		if len(s.Streams) > 0 {
+			byLeaf[s.Leaf] = s.Streams
+		}
+	}
+	switch {
+	case len(byLeaf) == 0:
+		return nil
+	case len(states) == 1:
+		return states[0].Streams
+	}
+	return byLeaf
 }
 
 // oneLine turns line breaks, which in JSON are white space between tokens,
