@@ -133,7 +133,7 @@ func (b *book) publish(writer *session, blocks []shm.Block, t ipc.Table) (unused
 	for _, row := range t.Rows {
 		for _, r := range row.Spans {
 			if r.Length == 0 {
-				if r.Encoding == shm.JSON {
+				if r.Encoding == shm.JSON && r.Flags&shm.FlagStream == 0 {
 					return nil, fmt.Errorf("row %q: an empty JSON value", row.Key)
 				}
 				continue
@@ -246,7 +246,7 @@ func (b *book) bytes(row ipc.Row) ([]byte, error) {
 // checkValues validates the JSON of every row.
 func (b *book) checkValues(t ipc.Table) error {
 	for _, row := range t.Rows {
-		if row.Encoding() != shm.JSON {
+		if row.Encoding() != shm.JSON || row.Spans[0].Flags&shm.FlagStream != 0 {
 			continue
 		}
 		value, err := b.bytes(row)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/millrace/millrace/ipc"
 )
@@ -98,17 +97,7 @@ func (s *session) called(e *ipc.Envelope) error {
 
 // nextCall waits for the program to call.
 func (s *session) nextCall() *call {
-	select {
-	case call := <-s.calls.came:
-		return call
-	case <-time.After(s.check.options.Timeout / 2):
-		s.lost("it made no call", errors.New("none came in time"))
-	case <-s.check.ctx.Done():
-		s.lost("it made no call", s.check.ctx.Err())
-	case <-s.process.exited:
-		s.lost("it made no call", errors.New("it ended"))
-	}
-	panic("unreachable") // lost ends the case
+	return await(s, s.calls.came, "it made no call")
 }
 
 // callsAhead returns how many calls came that nextCall has not returned.

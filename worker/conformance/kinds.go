@@ -66,6 +66,10 @@ func Behaviours() []Behaviour {
 		{Name: "each", Does: `calls other for each item of the key pages, under data, 3 at a time; appends the elements of each result's data to the array all, by reference, in the order in which they come, and sets order to the items' numbers in that order`, Optional: true},
 		{Name: "each-count", Does: "calls other for each item of the key pages, under data, 2 at a time; sets n to the number of results", Optional: true},
 		{Name: "forward", Does: "sets the key head to new and forwards to other, no other key touched", Optional: true},
+		{Name: "feed", Does: `streams {"i": 0}, {"i": 1} and so on under the key items, as many as the key n says, beside its state`, Optional: true},
+		{Name: "feed-fail", Does: "streams three such items, then fails with the message conformance: thrown", Optional: true},
+		{Name: "drain", Does: "reads the stream under items to its end, sets the key sum to the sum of their i", Optional: true},
+		{Name: "drain-three", Does: "reads three items of the stream under items, sets the key got to 3", Optional: true},
 		{Name: "noise", Does: "writes bytes that are no text to its standard output, sets the key noisy to true", Optional: true},
 	}
 }
@@ -185,6 +189,10 @@ func javascriptSteps() map[string]step {
 		"each":           `state.order = []; for await (const r of each(state.pages, "other", { concurrency: 3 })) { state.order.push(r.index); append(state, "all", r.state.data); } return state;`,
 		"each-count":     `let n = 0; for await (const r of each(state.pages, "other", { concurrency: 2 })) n += r.index >= 0; return { n };`,
 		"forward":        `return forward("other", { head: "new" });`,
+		"feed":           `const { n } = state; return { ...state, items: (function* () { for (let i = 0; i < n; i++) yield { i }; })() };`,
+		"feed-fail":      `return { ...state, items: (async function* () { for (let i = 0; i < 3; i++) yield { i }; throw new Error("conformance: thrown"); })() };`,
+		"drain":          `let sum = 0; for await (const { i } of state.items) sum += i; return { ...state, sum };`,
+		"drain-three":    `let got = 0; for await (const item of state.items) if (++got === 3) break; return { ...state, got };`,
 	}
 	steps := make(map[string]step)
 	for name, body := range bodies {
@@ -226,6 +234,10 @@ func commandSteps() map[string]step {
 		"log":            sh(`echo "conformance: hello" >&2`, "none", "ignore"),
 		"sleep":          sh(`exec sleep 60`, "none", "ignore"),
 		"nap":            sh(`sleep 0.3; echo true`, "none", key("napped")),
+		"feed":           sh(`seq 0 $(($(cat) - 1)) | sed 's/.*/{"i":&}/'`, key("n"), spec{"stream": "items"}),
+		"feed-fail":      sh(`printf '{"i":0}\n{"i":1}\n{"i":2}\n'; echo "conformance: thrown" >&2; exit 3`, "none", spec{"stream": "items"}),
+		"drain":          {spec: spec{"argv": []string{"jq", "-s", "map(.i) | add"}, "stdin": spec{"stream": "items"}, "stdout": key("sum")}, needs: "jq"},
+		"drain-three":    sh(`head -n 3 | wc -l`, spec{"stream": "items"}, key("got")),
 		"unserialisable": sh(`printf '{"bad": nope}'`, "none", key("bad")),
 		"value":          {spec: spec{"argv": []string{"printf", `[1,2,3]`}, "stdin": "none", "stdout": "state"}, rewrites: true},
 	}

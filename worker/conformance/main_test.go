@@ -166,6 +166,26 @@ var functions = worker.Functions{
 	"forward": func(_ context.Context, s *worker.State) error {
 		return errors.Join(s.Set("head", "new"), s.Forward("other"))
 	},
+	"feed": func(ctx context.Context, s *worker.State) error {
+		n, err := worker.Get[int](s, "n")
+		if err != nil {
+			return err
+		}
+		return feed(ctx, s, n)
+	},
+	"feed-fail": func(ctx context.Context, s *worker.State) error {
+		return errors.Join(feed(ctx, s, 3), errors.New("conformance: thrown"))
+	},
+	"drain": func(ctx context.Context, s *worker.State) error {
+		sum := 0
+		err := drain(ctx, s, func(i int) bool { sum += i; return true })
+		return errors.Join(err, s.Set("sum", sum))
+	},
+	"drain-three": func(ctx context.Context, s *worker.State) error {
+		got := 0
+		err := drain(ctx, s, func(int) bool { got++; return got < 3 })
+		return errors.Join(err, s.Set("got", got))
+	},
 	"unserialisable": func(_ context.Context, s *worker.State) error {
 		type node struct{ Self *node }
 		bad := &node{}
@@ -177,6 +197,38 @@ var functions = worker.Functions{
 		_, err := os.Stdout.WriteString(strings.Repeat("\x00\xffMILLRACE\x18\x00\x00\x00", 100))
 		return errors.Join(err, s.Set("noisy", true))
 	},
+}
+
+type item struct {
+	I int `json:"i"`
+}
+
+func feed(ctx context.Context, s *worker.State, n int) error {
+	w, err := s.Stream(ctx, "items", worker.StreamOptions{})
+	for i := 0; i < n && err == nil; i++ {
+		err = w.Encode(item{i})
+	}
+	if errors.Is(err, worker.ErrReaderDone) {
+		return nil
+	}
+	return err
+}
+
+func drain(ctx context.Context, s *worker.State, each func(i int) bool) error {
+	r, err := s.OpenStream(ctx, "items")
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for item, err := range worker.Items[item](r) {
+		if err != nil {
+			return err
+		}
+		if !each(item.I) {
+			break
+		}
+	}
+	return nil
 }
 
 // conform runs every case on an executor as a subtest. skips are the cases

@@ -105,7 +105,7 @@ type testCase struct {
 func allCases() []testCase {
 	var all []testCase
 	for _, group := range [][]testCase{
-		handshakeCases, stateCases(), memoryCases, stepCases, callCases, lifeCases, junkCases(),
+		handshakeCases, stateCases(), memoryCases, stepCases, callCases, streamCases, lifeCases, junkCases(),
 	} {
 		all = append(all, group...)
 	}
@@ -119,6 +119,7 @@ type check struct {
 	kind     *kind
 	book     *book
 	sessions []*session
+	closers  []func() error
 }
 
 // verdict is what failf and skipf end a case with.
@@ -181,6 +182,9 @@ func runCase(ctx context.Context, options *Options, kind *kind, tc testCase) Res
 				v.reason += "\nstandard error: " + text
 			}
 		}
+	}
+	for _, end := range c.closers {
+		_ = end() // of memory that the case alone used
 	}
 	c.book.close()
 	return Result{Case: tc.name, Outcome: v.outcome, Reason: v.reason, Took: time.Since(started)}

@@ -30,8 +30,10 @@ type session struct {
 	prefix  uint32
 	drop    []string
 
-	calls       *calls
-	grantsCalls bool
+	calls         *calls
+	grantsCalls   bool
+	streams       *streams
+	grantsStreams bool
 
 	prepared map[string]uint64 // by behaviour
 	lastCode uint64
@@ -66,7 +68,7 @@ func (c *check) spawn(h how) *session {
 		_ = local.Close()
 		c.failf("it cannot be started: %v", err)
 	}
-	s := &session{check: c, process: p, conn: local, remote: end, prefix: uint32(len(c.sessions) + 1), drop: h.welcome.DropKeys, prepared: make(map[string]uint64), calls: newCalls()}
+	s := &session{check: c, process: p, conn: local, remote: end, prefix: uint32(len(c.sessions) + 1), drop: h.welcome.DropKeys, prepared: make(map[string]uint64), calls: newCalls(), streams: newStreams()}
 	s.Peer = ipc.NewPeer(ipc.NewChannel(local))
 	c.sessions = append(c.sessions, s)
 	c.book.watch(p)
@@ -78,7 +80,7 @@ func (c *check) start(h how) *session {
 	s := c.spawn(h)
 	var grant []string
 	if !h.noCapabilities {
-		grant = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls}
+		grant = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls, ipc.CapabilityStreams}
 	}
 	h.welcome.Executor = s.prefix
 	var err error
@@ -86,6 +88,7 @@ func (c *check) start(h how) *session {
 		c.failf("no handshake: %v%s", err, s.exitText())
 	}
 	s.grantsCalls = !h.noCapabilities && slices.Contains(s.hello.Capabilities, ipc.CapabilityCalls)
+	s.grantsStreams = !h.noCapabilities && slices.Contains(s.hello.Capabilities, ipc.CapabilityStreams)
 	go func() {
 		err := s.Serve(s.handle)
 		if !errors.Is(err, ipc.ErrHangUp) && !errors.Is(err, ipc.ErrClosed) {
@@ -149,6 +152,8 @@ func (s *session) handle(e *ipc.Envelope) error {
 		return s.Send(&ipc.Envelope{ID: e.ID, Message: new(ipc.Pong)})
 	case *ipc.Call, *ipc.Cancel, *ipc.Forget, *ipc.Forward:
 		return s.called(e)
+	case *ipc.Stream, *ipc.Consume, *ipc.Wake, *ipc.StreamEnd:
+		return s.streamed(e)
 	}
 	return fmt.Errorf("an executor may not send %s", e.Message.Type())
 }

@@ -136,5 +136,32 @@ def each_count(state):
     return {"n": n}
 
 
+def feed(state):
+    n = state["n"]
+    state["items"] = ({"i": i} for i in range(n))
+
+
+def feed_fail(state):
+    def items():
+        for i in range(3):
+            yield {"i": i}
+        raise ValueError("conformance: thrown")
+
+    state["items"] = items()
+
+
+def drain(state):
+    state["sum"] = sum(item["i"] for item in state["items"])
+
+
+def drain_three(state):
+    got = 0
+    for _ in state["items"]:
+        got += 1
+        if got == 3:
+            break
+    state["got"] = got
+
+
 def forward(state):
     return state.forward("other", head="new")

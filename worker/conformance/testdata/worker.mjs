@@ -3,6 +3,10 @@ import { writeSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
 import { main } from '../../node/src/index.js';
 
+function* numbered(n) {
+  for (let i = 0; i < n; i++) yield { i };
+}
+
 main({
   identity: (state) => state,
   read(state) {
@@ -75,6 +79,24 @@ main({
     let n = 0;
     for await (const { index } of each(state.pages, 'other', { concurrency: 2 })) n += index >= 0;
     return { n };
+  },
+  feed: ({ n, ...state }) => ({ ...state, n, items: numbered(n) }),
+  'feed-fail': (state) => {
+    async function* items() {
+      yield* numbered(3);
+      throw new Error('conformance: thrown');
+    }
+    return { ...state, items: items() };
+  },
+  async drain(state) {
+    let sum = 0;
+    for await (const { i } of state.items) sum += i;
+    return { ...state, sum };
+  },
+  async 'drain-three'(state) {
+    let got = 0;
+    for await (const _ of state.items) if (++got === 3) break;
+    return { ...state, got };
   },
   forward: (_state, { forward }) => forward('other', { head: 'new' }),
   value: () => [1, 2, 3],

@@ -70,7 +70,9 @@ def _known(error, key, memory_limit, held):
         return StepError(f"the step ran out of memory{limit}", "OOMError", "kill", {"memory_limit": memory_limit})
     if isinstance(error, DecodeError):
         return StepError(str(error), "RuntimeError", "fail")
-    if isinstance(error, (RefError, RingError, ProtocolError)):
+    if isinstance(error, RingError):
+        return StepError(f"the other end of the stream broke its rules: {error}", "StreamError", "exception")
+    if isinstance(error, (RefError, ProtocolError)):
         return StepError(str(error), "ProtocolError", "exception")
     return None
 

@@ -304,7 +304,7 @@ class Producing(Case):
 
         self.s.on.update(stream=on_stream, wake=lambda e: None)
         m = self.run_step("import itertools\nreturn {'x': itertools.count()}").message
-        self.assertEqual((m.severity, m.name), ("exception", "ProtocolError"))
+        self.assertEqual((m.severity, m.name), ("exception", "StreamError"))
         self.assertIn("counts 1099511627776 bytes read", m.message)
 
 
@@ -430,7 +430,7 @@ return got
 
         self.finish = finish
         m = self.run_step("return list(state['items'])", [b"1"]).message
-        self.assertEqual((m.severity, m.name), ("exception", "ProtocolError"))
+        self.assertEqual((m.severity, m.name), ("exception", "StreamError"))
         self.setUp()
         self.b.fields["capacity"] *= 2
         self.s.on["consume"] = lambda e: self.b.ring(self.s, e.id)
