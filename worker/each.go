@@ -30,7 +30,8 @@ type EachOptions struct {
 	// Collect goes on after a call has failed, and yields the error in its
 	// place, as errors: "collect" does in the other languages. Otherwise the
 	// first failure to arrive is the last thing that is yielded, and the calls
-	// under way are cancelled.
+	// under way are cancelled. An error that is no single call's, such as that of
+	// the items themselves, ends it in either way.
 	Collect bool
 }
 
@@ -67,8 +68,8 @@ func Each[T any](ctx context.Context, s *State, name string, items iter.Seq[T], 
 	}, o)
 }
 
-// EachOf is Each for a sequence that may fail. Its error ends it, and is
-// yielded.
+// EachOf is Each for a sequence that may fail. Its error is the last thing that
+// is yielded, also with Collect.
 func EachOf[T any](ctx context.Context, s *State, name string, items iter.Seq2[T, error], o EachOptions) iter.Seq2[*Reply, error] {
 	return func(yield func(*Reply, error) bool) {
 		e := newEach(ctx, s, name, o, yield)
@@ -79,7 +80,7 @@ func EachOf[T any](ctx context.Context, s *State, name string, items iter.Seq2[T
 			}
 			if err != nil {
 				e.failed(err)
-				break
+				return
 			}
 			for len(e.running) >= e.options.Concurrency || e.ready() {
 				if !e.next() {
@@ -87,7 +88,7 @@ func EachOf[T any](ctx context.Context, s *State, name string, items iter.Seq2[T
 				}
 			}
 		}
-		for !e.stopped && len(e.running) > 0 {
+		for len(e.running) > 0 {
 			if !e.next() {
 				return
 			}
@@ -227,10 +228,10 @@ func (e *each) next() bool {
 	return e.give(r, nil)
 }
 
-// failed yields an error that ends the iteration.
+// failed yields an error that is no single call's, and ends the iteration.
 func (e *each) failed(err error) bool {
 	e.give(nil, err)
-	e.stopped = e.stopped || !e.options.Collect || e.ctx.Err() != nil
+	e.stopped = true
 	return false
 }
 

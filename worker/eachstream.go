@@ -16,7 +16,7 @@ func EachStream(ctx context.Context, s *State, name string, r *StreamReader, o E
 		e.signal = r.signal // news of either
 		defer e.end()
 		more := true
-		for !e.stopped && (more || len(e.running) > 0) {
+		for more || len(e.running) > 0 {
 			if !more || len(e.running) >= e.options.Concurrency || e.ready() {
 				if !e.next() {
 					return
@@ -24,10 +24,11 @@ func EachStream(ctx context.Context, s *State, name string, r *StreamReader, o E
 				continue
 			}
 			if err := e.beginFrom(r); err != nil {
-				more = false
 				if err != io.EOF {
 					e.failed(err)
+					return
 				}
+				more = false
 			}
 		}
 	}

@@ -434,7 +434,7 @@ return got
         self.setUp()
         self.b.fields["capacity"] *= 2
         self.s.on["consume"] = lambda e: self.b.ring(self.s, e.id)
-        self.assertEqual(self.run_step("return list(state['items'])").message.name, "ProtocolError")
+        self.assertEqual(self.run_step("return list(state['items'])").message.name, "StreamError")
 
     def test_refused(self):
         self.s.on["consume"] = lambda e: self.s.send("fail", e.id, started=0, finished=0, severity="exception", name="StreamError", message="it has a reader", details="")
