@@ -23,6 +23,13 @@ export const Encoding = Object.freeze({ JSON: 1, ARROW_STREAM: 2, RAW: 3 });
 /** Flag of a reference that stands for a stream's items. */
 export const STREAM_FLAG = 1;
 
+/**
+ * A reference to a whole block.
+ * @param {import('./arena.js').Block} block
+ * @returns {Ref}
+ */
+export const refTo = ({ segment, offset, length }, encoding) => ({ segment, offset, length, encoding, flags: 0 });
+
 /** @type {Table} */
 export const NO_TABLE = Object.freeze({ kind: Kind.ABSENT, rows: Object.freeze([]) });
 
@@ -47,7 +54,7 @@ export class FrameSizeError extends Error {
 export function encodeFrame({ id = 0n, message, table = NO_TABLE, files = 0 }, w = new Writer()) {
   w.reset();
   const code = codeOf(message.type);
-  for (let i = 0; i < 3; i++) w.u64(0n);
+  w.reserve(HEADER_SIZE);
   writeHead(w, message);
   const headSize = w.length - HEADER_SIZE;
   w.pad();
@@ -58,19 +65,19 @@ export function encodeFrame({ id = 0n, message, table = NO_TABLE, files = 0 }, w
   h.setUint8(4, code);
   h.setUint8(5, table.kind);
   h.setUint8(6, files);
+  h.setUint8(7, 0);
   h.setBigUint64(8, BigInt(id), true);
   h.setUint32(16, headSize, true);
   h.setUint32(20, table.rows.length, true);
   return w.bytes;
 }
 
-const encoder = new TextEncoder();
-
 function writeRow(w, row) {
-  const key = encoder.encode(row.key);
-  w.u32(key.length);
+  const at = w.length;
+  w.u32(0);
   w.u32(row.spans.length);
-  w.raw(key);
+  const keySize = w.text(row.key);
+  w.view.setUint32(at, keySize, true);
   w.pad();
   for (const ref of row.spans) {
     w.u64(ref.segment);
@@ -120,8 +127,9 @@ export function parseFrame(bytes) {
   const form = formOf(h.type);
   checkExtras(form.name, h);
   const headEnd = HEADER_SIZE + h.headSize;
-  const message = readHead(new Reader(bytes, HEADER_SIZE, headEnd, form.name), form);
-  const r = new Reader(bytes, headEnd, bytes.length, `${form.name}: table`);
+  const r = new Reader(bytes, HEADER_SIZE, headEnd, form.name);
+  const message = readHead(r, form);
+  r.extend(bytes.length, `${form.name}: table`);
   r.align();
   const table = readTable(r, h.tableKind, h.rowCount);
   if (r.left !== 0) throw r.fail(`${r.left} bytes after the table`);

@@ -10,34 +10,40 @@ const u16 = { write: (w, v) => w.u16(v), read: (r) => r.u16() };
 const u32 = { write: (w, v) => w.u32(v), read: (r) => r.u32() };
 const u64 = { write: (w, v) => w.u64(v), read: (r) => r.u64() };
 const str = { write: (w, v) => w.str(v), read: (r) => r.str() };
-const strs = { write: (w, v) => w.strs(v), read: (r) => r.strs() };
 const bool = { write: (w, v) => w.u8(v ? 1 : 0), read: (r) => r.u8() !== 0 };
 
-function list(itemSize, fields) {
-  const names = Object.keys(fields);
-  return {
-    write(w, items) {
-      w.u32(items.length);
-      for (const item of items) for (const name of names) fields[name].write(w, item[name]);
-    },
-    read: (r) =>
-      r.list(itemSize, () => {
-        const item = {};
-        for (const name of names) item[name] = fields[name].read(r);
-        return item;
-      }),
-  };
-}
-
-const ids = {
+/** A list of items that have at least itemSize bytes each. */
+const list = (itemSize, write, read) => ({
   write(w, items) {
     w.u32(items.length);
-    for (const id of items) w.u64(id);
+    for (const item of items) write(w, item);
   },
-  read: (r) => r.list(8, () => r.u64()),
-};
-const blocks = list(24, { segment: u64, offset: u64, length: u64 });
-const verdicts = list(5, { taken: bool, error: str });
+  read(r) {
+    const items = new Array(r.count(itemSize));
+    for (let i = 0; i < items.length; i++) items[i] = read(r);
+    return items;
+  },
+});
+
+const strs = list(4, str.write, str.read);
+const ids = list(8, u64.write, u64.read);
+const blocks = list(
+  24,
+  (w, { segment, offset, length }) => {
+    w.u64(segment);
+    w.u64(offset);
+    w.u64(length);
+  },
+  (r) => ({ segment: r.u64(), offset: r.u64(), length: r.u64() }),
+);
+const verdicts = list(
+  5,
+  (w, { taken, error }) => {
+    w.u8(taken ? 1 : 0);
+    w.str(error);
+  },
+  (r) => ({ taken: r.u8() !== 0, error: r.str() }),
+);
 
 /** Name → { code, fields, empty }: `fields` in wire order. */
 export const MESSAGES = {

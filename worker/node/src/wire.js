@@ -10,7 +10,9 @@ export class ProtocolError extends Error {
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-const encoder = new TextEncoder();
+// What Buffer's methods call once they have looked at their arguments: a frame
+// is read and written by a process that just woke, and pays for all code it runs.
+const { latin1Slice, utf8Write } = Buffer.prototype;
 
 /** Appends primitives to a buffer that grows. */
 export class Writer {
@@ -31,6 +33,11 @@ export class Writer {
   /** The view to patch earlier bytes with; valid until the next write. */
   get view() {
     return this.#view;
+  }
+
+  /** Leaves room for n bytes that are written later, by the view. */
+  reserve(n) {
+    this.#room(n);
   }
 
   /** Forgets everything. A buffer that one large frame grew is not kept. */
@@ -71,24 +78,22 @@ export class Writer {
     this.#view.setBigUint64(at, BigInt(v), true);
   }
   str(text) {
-    const at = this.#room(4 + 3 * text.length);
-    const { written } = encoder.encodeInto(text, this.#bytes.subarray(at + 4));
-    this.#view.setUint32(at, written, true);
-    this.#used = at + 4 + written;
+    const at = this.#room(4);
+    const size = this.text(text);
+    this.#view.setUint32(at, size, true);
   }
-  strs(list) {
-    this.u32(list.length);
-    for (const text of list) this.str(text);
-  }
-  raw(bytes) {
-    const at = this.#room(bytes.length);
-    this.#bytes.set(bytes, at);
+  /** Appends text alone, and returns its size. */
+  text(text) {
+    const at = this.#room(3 * text.length);
+    const written = utf8Write.call(this.#bytes, text, at, 3 * text.length);
+    this.#used = at + written;
+    return written;
   }
   /** Zeros up to the next multiple of eight. */
   pad() {
     const n = -this.#used & 7;
     const at = this.#room(n);
-    this.#bytes.fill(0, at, at + n);
+    for (let i = at; i < at + n; i++) this.#bytes[i] = 0;
   }
 }
 
@@ -113,6 +118,13 @@ export class Reader {
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#at = from;
+    this.#end = to;
+    this.#what = what;
+  }
+
+  /** Goes on with the bytes that follow, up to another end. */
+  extend(to, what) {
+    this.#at = this.#end;
     this.#end = to;
     this.#what = what;
   }
@@ -155,11 +167,16 @@ export class Reader {
   text(n) {
     if (n > this.left) throw this.fail(`text of ${n} bytes, ${this.left} are there`);
     const at = this.#take(n);
+    if (this.#isAscii(at, at + n)) return latin1Slice.call(this.#bytes, at, at + n);
     try {
       return utf8.decode(this.#bytes.subarray(at, at + n));
     } catch {
       throw this.fail('text is not UTF-8');
     }
+  }
+  #isAscii(from, to) {
+    for (let i = from; i < to; i++) if (this.#bytes[i] > 0x7f) return false;
+    return true;
   }
   str() {
     return this.text(this.u32());
@@ -169,14 +186,5 @@ export class Reader {
     const n = this.u32();
     if (n * itemSize > this.left) throw this.fail(`list of ${n} items in ${this.left} bytes`);
     return n;
-  }
-  strs() {
-    return this.list(4, () => this.str());
-  }
-  list(itemSize, item) {
-    const n = this.count(itemSize);
-    const list = new Array(n);
-    for (let i = 0; i < n; i++) list[i] = item();
-    return list;
   }
 }
