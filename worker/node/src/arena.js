@@ -16,7 +16,8 @@
  */
 import * as libc from './libc.js';
 
-const ARENA_SIZE = 16 << 20;
+/** Blocks that are not large share segments of this size. */
+export const ARENA_SIZE = 16 << 20;
 /** Blocks of at least so many bytes have a segment of their own. */
 export const LARGE_BLOCK = 256 << 10;
 const LARGE_SEGMENT = 2 ** 30;
@@ -36,7 +37,8 @@ export class BudgetError extends Error {
 
 /**
  * @typedef {{id: bigint, fd: number, address: bigint, size: number, large: boolean, sent: boolean,
- *   next: number, live: number, touched: number, bytes: Buffer | null}} Segment
+ *   next: number, blocks: Map<number, Place>, touched: number, bytes: Buffer | null}} Segment blocks: live and pending ones by their offset
+ * @typedef {{segment: Segment, offset: number, length: number, size: number}} Place size is its length, aligned
  * @typedef {{segment: bigint, offset: bigint, length: bigint}} Block
  */
 
@@ -50,13 +52,11 @@ export class Arena {
   #segments = new Map();
   /** @type {Segment | null} the arena that is filled now */
   #current = null;
-  /** Free room in arenas: aligned size → stack of places, last freed on top. */
+  /** @type {Map<number, Place[]>} free room in arenas: aligned size → stack, last freed on top */
   #free = new Map();
   /** @type {Segment[]} large segments without a block, last freed at the end */
   #kept = [];
   #keptBytes = 0;
-  /** @type {Map<string, number>} live and pending blocks → aligned size */
-  #blocks = new Map();
   /** @type {Block[]} committed, not yet published */
   #pending = [];
   #scratch = Buffer.from(new ArrayBuffer(1 << 20));
@@ -100,7 +100,7 @@ export class Arena {
       libc.addSeals(fd, libc.SEAL_SHRINK | libc.SEAL_GROW);
       const address = libc.mmap(fd, size, true);
       const bytes = large ? null : libc.view(address, size);
-      const s = { id, fd, address, size, large, sent: false, next: 0, live: 0, touched: 0, bytes };
+      const s = { id, fd, address, size, large, sent: false, next: 0, blocks: new Map(), touched: 0, bytes };
       this.#segments.set(id, s);
       return s;
     } catch (error) {
@@ -132,15 +132,14 @@ export class Arena {
     const size = (length + BLOCK_ALIGN - 1) & -BLOCK_ALIGN;
     const place = this.#free.get(size)?.pop();
     if (place) {
-      this.#segments.get(place.segment).live++;
+      place.length = length;
       return place;
     }
     if (!this.#current || this.#current.next + size > this.#current.size) this.#current = this.#create(ARENA_SIZE, false);
     const s = this.#current;
     const offset = s.next;
     s.next += size;
-    s.live++;
-    return { segment: s.id, offset, size };
+    return { segment: s, offset, length, size };
   }
 
   /** @returns {Segment} a large segment without a block */
@@ -167,25 +166,31 @@ export class Arena {
     this.used += bytes;
   }
 
-  #commit(segment, offset, length, size) {
-    const block = { segment, offset: BigInt(offset), length: BigInt(length) };
-    this.#blocks.set(`${segment}:${offset}:${length}`, size);
+  #commit(place) {
+    const { segment, offset, length } = place;
+    const block = { segment: segment.id, offset: BigInt(offset), length: BigInt(length) };
+    segment.blocks.set(offset, place);
     this.#pending.push(block);
     return block;
+  }
+
+  /** Copies bytes, fewer than LARGE_BLOCK, into a block of their own. */
+  copy(bytes) {
+    this.charge(bytes.length);
+    return this.commitSmall(bytes);
   }
 
   /** Copies bytes into a new small block, whose length was charged. */
   commitSmall(bytes) {
     const place = this.#place(bytes.length);
-    this.#segments.get(place.segment).bytes.set(bytes, place.offset);
-    return this.#commit(place.segment, place.offset, bytes.length, place.size);
+    place.segment.bytes.set(bytes, place.offset);
+    return this.#commit(place);
   }
 
   /** Makes the first length bytes of a segment of takeLarge a block; they were charged. */
   commitLarge(s, length) {
-    s.live = 1;
     s.touched = Math.max(s.touched, (length + PAGE - 1) & -PAGE);
-    return this.#commit(s.id, 0, length, length);
+    return this.#commit({ segment: s, offset: 0, length, size: length });
   }
 
   /** Gives an unused segment of takeLarge back. */
@@ -222,16 +227,14 @@ export class Arena {
   /** Frees blocks that nobody refers to any more. Unknown ones are ignored. */
   release(blocks) {
     for (const { segment, offset, length } of blocks) {
-      const key = `${segment}:${offset}:${length}`;
-      const size = this.#blocks.get(key);
-      if (size === undefined) continue;
-      this.#blocks.delete(key);
-      this.used -= Number(length);
       const s = this.#segments.get(segment);
-      s.live--;
+      const place = s?.blocks.get(Number(offset));
+      if (place?.length !== Number(length)) continue;
+      s.blocks.delete(place.offset);
+      this.used -= place.length;
       if (s.large) this.#keep(s);
-      else if (s.live === 0) this.#empty(s);
-      else this.#freeList(size).push({ segment, offset: Number(offset), size });
+      else if (s.blocks.size === 0) this.#empty(s);
+      else this.#freeList(place.size).push(place);
     }
   }
 
@@ -244,13 +247,13 @@ export class Arena {
   /** An arena without blocks starts over; a second empty one is given up. */
   #empty(s) {
     for (const [size, list] of this.#free) {
-      const rest = list.filter((place) => place.segment !== s.id);
+      const rest = list.filter((place) => place.segment !== s);
       if (rest.length > 0) this.#free.set(size, rest);
       else this.#free.delete(size);
     }
     s.next = 0;
     if (this.#current === s) return;
-    if (this.#current.live > 0 && this.#current.next > this.#current.size / 2) this.#current = s;
+    if (this.#current.blocks.size > 0 && this.#current.next > this.#current.size / 2) this.#current = s;
     else this.#close(s);
   }
 

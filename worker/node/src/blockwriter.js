@@ -11,7 +11,7 @@ import * as libc from './libc.js';
  * @typedef {import('./arena.js').Segment} Segment
  */
 
-const encoder = new TextEncoder();
+const { utf8Write } = Buffer.prototype;
 
 /**
  * Writes one value of a length unknown before. It stays in a scratch buffer
@@ -44,7 +44,7 @@ export class BlockWriter {
   text(text) {
     if (!this.#segment) {
       if (this.#used + 3 * text.length <= this.#scratch.length && this.#used + text.length < LARGE_BLOCK) {
-        const { written } = encoder.encodeInto(text, this.#scratch.subarray(this.#used));
+        const written = utf8Write.call(this.#scratch, text, this.#used, 3 * text.length);
         this.#used += written;
         this.#count(written);
         return;
@@ -52,7 +52,7 @@ export class BlockWriter {
       this.#promote();
     }
     this.#need(3 * text.length);
-    const { written } = encoder.encodeInto(text, this.#window.subarray(this.#at - this.#windowStart));
+    const written = utf8Write.call(this.#window, text, this.#at - this.#windowStart, 3 * text.length);
     this.#at += written;
     this.#count(written);
   }

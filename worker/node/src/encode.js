@@ -9,9 +9,10 @@
  * @module
  */
 import { randomBytes } from 'node:crypto';
-import { BudgetError } from './arena.js';
+import { BudgetError, LARGE_BLOCK } from './arena.js';
 import { BlockWriter } from './blockwriter.js';
 import { RopeWriter } from './ropewriter.js';
+import { refTo } from './frames.js';
 import { MAX_SPANS, PIECE, Sink } from './sink.js';
 import { originOf, whileEncoding, put } from './lazy.js';
 import { StepError } from './errors.js';
@@ -78,12 +79,19 @@ export class Encoder {
 
   /** The spans of a value that is encoded already: its bytes are copied. */
   raw({ bytes, encoding }) {
+    const size = bytes.length;
+    if (size === 0) return [{ segment: 0n, offset: 0n, length: 0n, encoding, flags: 0 }];
+    // A writer would copy them twice.
+    if (size < LARGE_BLOCK) {
+      const block = this.#arena.copy(bytes);
+      this.encoded += size;
+      return [refTo(block, encoding)];
+    }
     const writer = new BlockWriter(this.#arena);
     try {
       writer.bytes(bytes);
-      this.encoded += writer.length;
-      const spans = writer.commit().map((block) => ({ ...block, encoding, flags: 0 }));
-      return spans.length > 0 ? spans : [{ segment: 0n, offset: 0n, length: 0n, encoding, flags: 0 }];
+      this.encoded += size;
+      return writer.commit().map((block) => refTo(block, encoding));
     } catch (error) {
       writer.abort();
       throw error;
@@ -252,18 +260,20 @@ function isChanged(origin) {
 }
 
 /** Whether a value has few nodes and short texts. */
-function isSmall(value) {
-  let left = SMALL_VALUE;
-  const visit = (v) => {
-    if (typeof v === 'string') left -= 1 + (v.length >> 8);
-    else left--;
-    if (left < 0) return false;
-    if (v === null || typeof v !== 'object') return true;
-    if (originOf(v)?.form === 'lazy') return false;
-    if (Array.isArray(v)) return v.length <= left && v.every(visit);
-    if (!isPlain(v)) return !isStream(v);
-    for (const key of Object.keys(v)) if (!visit(v[key])) return false;
-    return true;
-  };
-  return visit(value);
+const isSmall = (value) => withoutNodes(SMALL_VALUE, value) >= 0;
+
+/** What a number of nodes leaves once a value's are taken off; negative if it has more, or a stand-in or stream in it. */
+function withoutNodes(left, value) {
+  left -= typeof value === 'string' ? 1 + (value.length >> 8) : 1;
+  if (left < 0 || value === null || typeof value !== 'object') return left;
+  if (originOf(value)?.form === 'lazy') return -1;
+  if (Array.isArray(value)) {
+    if (value.length > left) return -1;
+    for (let i = 0; i < value.length && left >= 0; i++) left = withoutNodes(left, value[i]);
+    return left;
+  }
+  if (!isPlain(value)) return isStream(value) ? -1 : left;
+  const keys = Object.keys(value);
+  for (let i = 0; i < keys.length && left >= 0; i++) left = withoutNodes(left, value[keys[i]]);
+  return left;
 }

@@ -19,7 +19,10 @@ export class Execution {
   #host;
   #isEncoding = false;
   #enders = [];
-  abort = new AbortController();
+  /** @type {Error | null} why it is to stop */
+  #reason = null;
+  /** @type {AbortController | null} made when somebody asks for the signal: few do */
+  #abort = null;
   started = process.hrtime.bigint();
   /** Whether the supervisor has got its done or fail. */
   answered = false;
@@ -57,10 +60,11 @@ export class Execution {
   /**
    * Encodes a value and lists the blocks that the message with its table must
    * publish. On failure nothing is left of it.
+   * @param {boolean} [withView] see toTable
    * @returns {{table: import('./frames.js').Table, blocks: import('./arena.js').Block[], view: unknown}}
    */
-  publish(value) {
-    return this.#publish((parts) => toTable(value, parts));
+  publish(value, withView) {
+    return this.#publish((parts) => toTable(value, parts), withView);
   }
 
   /** The same for the input as it came, with new values for the keys of head. */
@@ -69,21 +73,21 @@ export class Execution {
   }
 
   /** The table of a value, whose blocks are not published. */
-  encode(value) {
-    return this.#encode((parts) => toTable(value, parts));
+  encode(value, withView) {
+    return this.#encode((parts) => toTable(value, parts), withView);
   }
 
-  #publish(make) {
-    const { table, view, encoded } = this.#encode(make);
+  #publish(make, withView) {
+    const { table, view, encoded } = this.#encode(make, withView);
     this.encoded += encoded;
     return { table, view, blocks: this.#host.arena.publish() };
   }
 
-  #encode(make) {
+  #encode(make, withView) {
     const { arena, segments, dropKeys } = this.#host;
     this.#isEncoding = true;
     try {
-      return make({ input: this.input, arena, segments, dropKeys });
+      return make({ input: this.input, arena, segments, dropKeys, withView });
     } catch (error) {
       arena.abort();
       throw error;
@@ -97,9 +101,23 @@ export class Execution {
     this.#host.arena.release(blocks);
   }
 
+  /** Aborted when somebody wants it to stop. */
+  get signal() {
+    if (!this.#abort) {
+      this.#abort = new AbortController();
+      if (this.#reason) this.#abort.abort(this.#reason);
+    }
+    return this.#abort.signal;
+  }
+
+  get isCancelled() {
+    return this.#reason !== null;
+  }
+
   /** Somebody wants it to stop. */
   cancel(reason) {
-    this.abort.abort(new Error(reason || 'cancelled'));
+    this.#reason = new Error(reason || 'cancelled');
+    this.#abort?.abort(this.#reason);
     const error = this.cancelled();
     this.calls.cancelAll(error);
     for (const end of this.#enders) end(error);
@@ -116,7 +134,7 @@ export class Execution {
   }
 
   cancelled() {
-    return new StepError('cancel', 'CancelError', this.abort.signal.reason?.message ?? 'cancelled');
+    return new StepError('cancel', 'CancelError', this.#reason?.message ?? 'cancelled');
   }
 
   close() {

@@ -231,7 +231,7 @@ class Executor {
     const rehearsal = new Execution(0n, { step: '' }, this.#host);
     try {
       const result = { ...rehearsal.open({ kind: Kind.OBJECT, rows: [] }), number: 1, text: 'text', list: [{ a: null }] };
-      evaluate(['state.number > 0'], '', rehearsal.encode(result), this.#segments);
+      evaluate(['state.number > 0'], '', rehearsal.encode(result, true), this.#segments);
     } finally {
       this.#arena.abort();
       rehearsal.close();
@@ -279,12 +279,20 @@ class Executor {
         run: message.run,
         attempt: message.attempt,
         upstream: message.upstream,
-        signal: current.abort.signal,
+        get signal() {
+          return current.signal;
+        },
         console: this.#jobConsole,
-        ...flow,
+        // One by one: a spread costs more than all the rest.
+        call: flow.call,
+        each: flow.each,
+        forget: flow.forget,
+        forward: flow.forward,
+        append: flow.append,
+        concat: flow.concat,
       };
       const log = { warn: (text) => this.#log('warn', 'runtime', argumentsText([text])) };
-      if (current.abort.signal.aborted) throw current.cancelled();
+      if (current.isCancelled) throw current.cancelled();
       current.started = process.hrtime.bigint();
       const result = await run(state, { ctx, flow }, log);
       const key = this.#host.capabilities.has('streams') ? streamKey(result, this.#host.dropKeys) : undefined;
@@ -306,7 +314,7 @@ class Executor {
     const { [key]: source, ...others } = Object.getOwnPropertyDescriptors(result);
     const feed = new Feed(this.#host, key, source.value);
     current.onCancel((error) => feed.fail(error));
-    const state = current.publish(Object.defineProperties({}, others));
+    const state = current.publish(Object.defineProperties({}, others), true);
     const shown = { key, spans: [{ segment: 0n, offset: 0n, length: 0n, encoding: Encoding.JSON, flags: STREAM_FLAG }] };
     const verdicts = evaluate(message.conditions, message.step, { view: state.view, table: { kind: Kind.OBJECT, rows: [...state.table.rows, shown] } }, this.#segments);
     await feed.run(state);
@@ -314,7 +322,7 @@ class Executor {
   }
 
   #classified(error, current) {
-    if (current.abort.signal.aborted && !(error instanceof StepError)) return current.cancelled();
+    if (current.isCancelled && !(error instanceof StepError)) return current.cancelled();
     if (error instanceof StepError) return error;
     return classify(error, { stack: typeof error?.stack === 'string' ? error.stack : undefined });
   }
@@ -323,7 +331,7 @@ class Executor {
     const { message } = current;
     const order = forwardOf(result);
     if (order) current.assertCan('calls', `forward to ${order.step}`);
-    const { table, blocks, view } = order ? current.publishInput(order.head) : current.publish(result);
+    const { table, blocks, view } = order ? current.publishInput(order.head) : current.publish(result, message.conditions.length > 0);
     try {
       // A step that chooses where its state goes does not ask its edges.
       const verdicts = order ? message.conditions.map(() => ({ taken: false, error: '' })) : evaluate(message.conditions, message.step, { table, view }, this.#segments);
@@ -357,7 +365,7 @@ class Executor {
 
   #cancel(id, reason) {
     const current = this.#current;
-    if (current?.id !== id || current.abort.signal.aborted) return;
+    if (current?.id !== id || current.isCancelled) return;
     current.cancel(reason);
     setTimeout(() => {
       if (this.#current !== current) return;

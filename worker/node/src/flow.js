@@ -25,7 +25,9 @@ export const flowOf = ({ calls }) =>
     call: Object.freeze((step, state, options) => calls.call(step, state, options)),
     each: Object.freeze((pages, step, options) => each(calls, pages, step, options)),
     forget: Object.freeze((state) => calls.forget(state)),
-    forward: Object.freeze(forward),
-    append: Object.freeze(append),
-    concat: Object.freeze(concat),
+    forward,
+    append,
+    concat,
   });
+
+for (const fn of [forward, append, concat]) Object.freeze(fn);

@@ -105,7 +105,7 @@ export function whileEncoding(hook, fn) {
     return fn();
   } finally {
     toJSONHook = before;
-    for (const { handler } of filled) delete handler.get;
+    for (const { handler } of filled) handler.get = undefined;
   }
 }
 
@@ -131,11 +131,14 @@ function filledGet(target, key, receiver) {
 class LazyHandler {
   origin;
   filled = false;
+  /** Of its own, so that whileEncoding may set it and unset it again. */
+  get = lazyGet;
   constructor(origin) {
     this.origin = origin;
   }
 }
 for (const trap of Object.getOwnPropertyNames(Reflect)) {
+  if (trap === 'get') continue;
   Object.defineProperty(LazyHandler.prototype, trap, {
     configurable: true,
     writable: true,
@@ -145,17 +148,14 @@ for (const trap of Object.getOwnPropertyNames(Reflect)) {
     },
   });
 }
-Object.defineProperty(LazyHandler.prototype, 'get', {
-  configurable: true,
-  writable: true,
-  value(target, key, receiver) {
-    if (key === 'toJSON' && toJSONHook && this.origin.input.isOpen) return toJSONHook(this.origin);
-    // Every await asks: an array of JSON's has none, and is not decoded for that.
-    if (key === 'then' && Array.isArray(target)) return undefined;
-    fill(this.origin);
-    return Reflect.get(target, key, receiver);
-  },
-});
+
+function lazyGet(target, key, receiver) {
+  if (key === 'toJSON' && toJSONHook && this.origin.input.isOpen) return toJSONHook(this.origin);
+  // Every await asks: an array of JSON's has none, and is not decoded for that.
+  if (key === 'then' && Array.isArray(target)) return undefined;
+  fill(this.origin);
+  return Reflect.get(target, key, receiver);
+}
 
 function fill(origin) {
   const { handler, value: target, input, row } = origin;
@@ -168,6 +168,7 @@ function fill(origin) {
     for (const key of Object.keys(parsed)) put(target, key, parsed[key]);
   }
   handler.filled = true;
+  handler.get = undefined;
   origin.decoded = true;
   if (input.isOpen && !origin.rope) filled.add(origin);
   Object.setPrototypeOf(handler, null);
@@ -179,7 +180,11 @@ export function put(target, key, value) {
   else target[key] = value;
 }
 
-const rowSize = (row) => row.spans.reduce((n, span) => n + Number(span.length), 0);
+function rowSize({ spans }) {
+  let size = 0;
+  for (let i = 0; i < spans.length; i++) size += Number(spans[i].length);
+  return size;
+}
 
 /**
  * A stand-in for an array or object that fills itself from its origin.

@@ -7,7 +7,7 @@
 import { Kind, NO_TABLE } from './frames.js';
 import { Encoder } from './encode.js';
 import { StepError } from './errors.js';
-import { encodingOf, originOf, originOfText, untouched } from './lazy.js';
+import { encodingOf, originOf, originOfText, put, untouched } from './lazy.js';
 import { Encoded, hasJSONForm, isBoxed, isItemSource, isStream, STREAM_TEXT } from './values.js';
 
 /**
@@ -17,10 +17,10 @@ import { Encoded, hasJSONForm, isBoxed, isItemSource, isStream, STREAM_TEXT } fr
  * @param {import('./arena.js').Arena} parts.arena
  * @param {import('./segments.js').Segments} parts.segments
  * @param {Set<string>} parts.dropKeys
+ * @param {boolean} [parts.withView] give the cleaned result too, for conditions
  * @returns {{table: import('./frames.js').Table, encoded: number, view: unknown}}
- *   view is the cleaned result, for conditions
  */
-export function toTable(result, { input, arena, segments, dropKeys }) {
+export function toTable(result, { input, arena, segments, dropKeys, withView = false }) {
   const encoder = new Encoder({ arena, segments });
   const value = unwrap(result);
   if (value === undefined || value === null) return { table: NO_TABLE, encoded: 0, view: undefined };
@@ -30,7 +30,7 @@ export function toTable(result, { input, arena, segments, dropKeys }) {
     return { table: { kind: Kind.VALUE, rows: [{ key: '', spans }] }, encoded: encoder.encoded, view: value };
   }
   const rows = [];
-  const view = {};
+  const view = withView ? {} : undefined;
   for (const key of Object.keys(value)) {
     if (key.startsWith('_') || dropKeys.has(key)) continue;
     const spans = rowOf(encoder, input, value, key, view);
@@ -77,15 +77,14 @@ function unwrap(result) {
   return result;
 }
 
-/** One row's spans, or null when the key is dropped. Enters the value in view. */
+/** One row's spans, or null when the key is dropped. Enters the value in view, if there is one. */
 function rowOf(encoder, input, state, key, view) {
   const origin = untouched(state, key);
   if (origin) {
-    Object.defineProperty(view, key, Object.getOwnPropertyDescriptor(state, key));
+    if (view) Object.defineProperty(view, key, Object.getOwnPropertyDescriptor(state, key));
     return origin.row.spans;
   }
   let value = state[key];
-  const enter = (v) => Object.defineProperty(view, key, { value: v, enumerable: true, configurable: true, writable: true });
   const from = originOf(value);
   // Asking a stand-in what it is an instance of would decode it.
   if (!from && value instanceof Encoded) return encoder.raw(value);
@@ -94,7 +93,7 @@ function rowOf(encoder, input, state, key, view) {
   if (encoding) return encoder.raw(new Encoded(value, encoding));
   if (from?.form === 'stream') {
     if (value.isRead) return null;
-    enter(STREAM_TEXT);
+    if (view) put(view, key, STREAM_TEXT);
     if (value.isPassedOn) return encoder.encode(key, STREAM_TEXT); // under another key
     value.pass();
     return from.row.spans;
@@ -110,7 +109,7 @@ function rowOf(encoder, input, state, key, view) {
       if (isStream(value) || isItemSource(value)) value = STREAM_TEXT;
       else if (!hasJSONForm(value)) return null;
   }
-  enter(value);
+  if (view) put(view, key, value);
   return sameAsInput(input, key, value) ?? encoder.encode(key, value);
 }
 

@@ -6,6 +6,7 @@
  * @module
  */
 import { fstatSync } from 'node:fs';
+import { ARENA_SIZE } from './arena.js';
 import * as libc from './libc.js';
 import { ProtocolError } from './wire.js';
 
@@ -21,7 +22,7 @@ export class RefError extends Error {
 }
 
 export class Segments {
-  /** @type {Map<bigint, {fd: number, size: number, address: bigint}>} */
+  /** @type {Map<bigint, {fd: number, size: number, address: bigint, bytes: Buffer | null}>} bytes: all of a small one, once it is mapped */
   #segments = new Map();
   #own;
 
@@ -40,7 +41,7 @@ export class Segments {
       if ((seals & want) !== want) throw new ProtocolError(`segment ${id} lacks seals: has ${seals}, needs ${want}`);
       const actual = fstatSync(fd).size;
       if (BigInt(actual) !== size || actual <= 0) throw new ProtocolError(`segment ${id} has ${actual} bytes, ${size} were announced`);
-      this.#segments.set(id, { fd, size: actual, address: 0n });
+      this.#segments.set(id, { fd, size: actual, address: 0n, bytes: null });
     } catch (error) {
       if (fd >= 0) libc.close(fd);
       throw error;
@@ -61,7 +62,7 @@ export class Segments {
   #check(ref) {
     const s = this.#segments.get(ref.segment);
     if (!s && !this.#own?.has(ref.segment)) throw new RefError(`segment ${ref.segment} is not attached: the state that refers to it is no longer in use`);
-    if (s && ref.offset + ref.length > BigInt(s.size)) {
+    if (s && Number(ref.offset) + Number(ref.length) > s.size) {
       throw new RefError(`bytes ${ref.offset}+${ref.length} lie outside segment ${ref.segment} of ${s.size} bytes`);
     }
     return s;
@@ -78,21 +79,29 @@ export class Segments {
     const length = Number(ref.length);
     if (length === 0) return Buffer.alloc(0);
     if (!s) return this.#own.view(ref.segment, offset, length);
-    if (s.address === 0n) s.address = libc.mmap(s.fd, s.size, false);
-    return libc.view(s.address + ref.offset, length);
+    if (s.address === 0n) this.#map(s);
+    return s.bytes ? s.bytes.subarray(offset, offset + length) : libc.view(s.address + ref.offset, length);
+  }
+
+  #map(s) {
+    s.address = libc.mmap(s.fd, s.size, false);
+    // What is viewed counts as memory of V8's, which collects the sooner for it: not so a large one.
+    if (s.size <= ARENA_SIZE) s.bytes = libc.view(s.address, s.size);
   }
 
   /**
-   * Copies the first bytes of a reference into target: by pread, so that
-   * looking at a segment does not map it.
+   * Copies the first bytes of a reference into target. Looking at a segment
+   * does not map it: one that is not mapped is read by pread.
    * @returns {number} bytes copied
    */
   peek(ref, target) {
     const s = this.#check(ref);
     const n = Math.min(Number(ref.length), target.length);
     if (n === 0) return 0;
-    if (s) libc.pread(s.fd, target, n, Number(ref.offset));
-    else target.set(this.#own.view(ref.segment, Number(ref.offset), n));
+    const offset = Number(ref.offset);
+    if (!s) target.set(this.#own.view(ref.segment, offset, n));
+    else if (s.bytes) target.set(s.bytes.subarray(offset, offset + n));
+    else libc.pread(s.fd, target, n, offset);
     return n;
   }
 

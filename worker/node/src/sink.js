@@ -4,7 +4,7 @@
  * @module
  */
 import { BlockWriter } from './blockwriter.js';
-import { Encoding } from './frames.js';
+import { Encoding, refTo } from './frames.js';
 
 /** Characters that are put together before they are written or compared. */
 export const PIECE = 96 << 10;
@@ -12,6 +12,8 @@ export const PIECE = 96 << 10;
 export const MAX_SPANS = 64;
 /** The same start is referred to, not written again, from this many bytes on. */
 const SHARED_START = 64 << 10;
+/** Texts of at least so many characters are written by themselves where nothing is compared: put together, they would be copied twice. */
+const WHOLE = 1 << 10;
 
 const encoder = new TextEncoder();
 const compared = Buffer.from(new ArrayBuffer(3 * 2 * PIECE));
@@ -89,6 +91,10 @@ export class Sink {
   }
 
   text(text) {
+    if (text.length >= WHOLE && !this.#original) {
+      this.#flush();
+      return this.#pieces(text);
+    }
     this.#pending += text;
     if (this.#pending.length >= PIECE) this.#flush();
   }
@@ -96,6 +102,10 @@ export class Sink {
   #flush() {
     const text = this.#pending;
     this.#pending = '';
+    this.#pieces(text);
+  }
+
+  #pieces(text) {
     for (let from = 0; from < text.length; ) {
       let to = Math.min(from + 2 * PIECE, text.length);
       // Not through the middle of a surrogate pair.
@@ -145,7 +155,7 @@ export class Sink {
   #endBlock() {
     if (!this.#writer) return;
     this.written += this.#writer.length;
-    for (const block of this.#writer.commit()) this.#spans.push({ ...block, encoding: Encoding.JSON, flags: 0 });
+    for (const block of this.#writer.commit()) this.#spans.push(refTo(block, Encoding.JSON));
     this.#writer = null;
   }
 

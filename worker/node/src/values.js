@@ -71,7 +71,7 @@ const utf8 = new TextEncoder();
 const BOXED = new Set(['[object Number]', '[object String]', '[object Boolean]', '[object BigInt]']);
 
 /** A number, text or boolean in an object: JSON.stringify takes it for what it boxes. */
-export const isBoxed = (value) => BOXED.has(Object.prototype.toString.call(value)) && !isPlain(value);
+export const isBoxed = (value) => !isPlain(value) && BOXED.has(Object.prototype.toString.call(value));
 
 /**
  * Whether an object has a JSON form worth passing on: not so a Map, a Set, a
