@@ -3,9 +3,10 @@ package shm
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/millrace/millrace/shm/shmtest"
 )
 
 // TestMain fails the package when any test left a descriptor or a mapping of
@@ -19,23 +20,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leftovers lists this process's descriptors and mappings of segments.
-func leftovers() []string {
-	var found []string
-	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, fd := range fds {
-		if target, err := os.Readlink(fd); err == nil && strings.Contains(target, "memfd:"+memfdName) {
-			found = append(found, fd+" -> "+target)
-		}
-	}
-	maps, _ := os.ReadFile("/proc/self/maps")
-	for line := range strings.Lines(string(maps)) {
-		if strings.Contains(line, "memfd:"+memfdName) {
-			found = append(found, strings.TrimSpace(line))
-		}
-	}
-	return found
-}
+func leftovers() []string { return shmtest.Leftovers(memfdName) }
 
 // noLeftovers checks at the end of the test that it cleaned up.
 func noLeftovers(t *testing.T) {

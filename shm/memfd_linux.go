@@ -135,3 +135,25 @@ func sendfile(out, in *os.File, n int) (int, error) {
 		}
 	}
 }
+
+// DupFile returns another descriptor of what f is, close-on-exec and the
+// caller's to close. f may be closed by others meanwhile, and may be nil: then it
+// is os.ErrClosed.
+func DupFile(f *os.File) (*os.File, error) {
+	if f == nil {
+		return nil, os.ErrClosed
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	cerr := raw.Control(func(n uintptr) { fd, err = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) })
+	if cerr != nil {
+		return nil, cerr
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/ipc"
+	"github.com/millrace/millrace/shm/shmtest"
 	"github.com/millrace/millrace/worker"
 	"github.com/millrace/millrace/worker/internal/testhost"
 )
@@ -42,20 +42,7 @@ func init() {
 		return errors.Join(err, expect(string(doc), `{"n":1,"items":"[stream]"}`), expect(s.IsStream("items"), true), expect(s.IsStream("n"), false), expect(s.IsStream("none"), false))
 	}
 	functions["leaks"] = func(_ context.Context, s *worker.State) error {
-		var left []string
-		fds, _ := filepath.Glob("/proc/self/fd/*")
-		for _, fd := range fds {
-			if target, err := os.Readlink(fd); err == nil && strings.Contains(target, "millrace-stream") {
-				left = append(left, target)
-			}
-		}
-		maps, err := os.ReadFile("/proc/self/maps")
-		for line := range strings.Lines(string(maps)) {
-			if strings.Contains(line, "millrace-stream") {
-				left = append(left, line)
-			}
-		}
-		return errors.Join(err, expect(len(left), 0))
+		return expect(len(shmtest.Leftovers("millrace-stream")), 0)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/millrace/millrace/ipc"
@@ -58,7 +57,7 @@ func (l *Ledger) Open(run string, limit uint64) *Account {
 
 // reopen returns the segment again, on a duplicate of its descriptor.
 func reopen(s *shm.Segment) (*shm.Segment, error) {
-	f, err := duplicate(s.File())
+	f, err := shm.DupFile(s.File())
 	if err != nil {
 		return nil, err
 	}
@@ -319,17 +318,4 @@ func (a *Account) Close() error {
 	}
 	l.Wait()
 	return a.arena.Close()
-}
-
-func duplicate(f *os.File) (*os.File, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var dup *os.File
-	cerr := raw.Control(func(fd uintptr) { dup, err = dupFile(fd, f.Name()) })
-	if cerr != nil {
-		return nil, cerr
-	}
-	return dup, err
 }

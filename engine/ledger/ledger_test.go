@@ -33,7 +33,7 @@ func newWriter(t testing.TB, l *Ledger, prefix uint32) *writer {
 	w.Arena = shm.NewArena(shm.ArenaOptions{
 		NextID: func() shm.SegmentID { n++; return shm.SegmentID(uint64(prefix)<<32 | n) },
 		OnSegment: func(s *shm.Segment) error {
-			f, err := duplicate(s.File())
+			f, err := shm.DupFile(s.File())
 			if err != nil {
 				return err
 			}
@@ -333,7 +333,7 @@ func TestAttachTwice(t *testing.T) {
 	w := newWriter(t, l, 7)
 	row, _ := w.put(t, "k", `1`)
 	id := row.Spans[0].Segment
-	again, err := duplicate(l.segments[id].File())
+	again, err := shm.DupFile(l.segments[id].File())
 	if err != nil {
 		t.Fatal(err)
 	}

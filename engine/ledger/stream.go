@@ -62,7 +62,7 @@ func (s *Stream) Open() (*os.File, error) {
 	if s.closed {
 		return nil, shm.ErrClosed
 	}
-	return duplicate(s.file)
+	return shm.DupFile(s.file)
 }
 
 // Close gives the memory up, as far as this process holds it. Rows that still

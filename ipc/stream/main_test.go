@@ -3,39 +3,22 @@ package stream
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/shm"
+	"github.com/millrace/millrace/shm/shmtest"
 )
 
 // TestMain fails the package when any test left a descriptor or a mapping of a
 // ring behind.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if left := leftovers(); code == 0 && len(left) > 0 {
+	if left := shmtest.Leftovers("millrace-stream"); code == 0 && len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "left behind after all tests:\n%s\n", strings.Join(left, "\n"))
 		code = 1
 	}
 	os.Exit(code)
-}
-
-func leftovers() []string {
-	var found []string
-	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, fd := range fds {
-		if target, err := os.Readlink(fd); err == nil && strings.Contains(target, "memfd:millrace-stream") {
-			found = append(found, fd+" -> "+target)
-		}
-	}
-	maps, _ := os.ReadFile("/proc/self/maps")
-	for line := range strings.Lines(string(maps)) {
-		if strings.Contains(line, "memfd:millrace-stream") {
-			found = append(found, strings.TrimSpace(line))
-		}
-	}
-	return found
 }
 
 const small = shm.MinStreamCapacity

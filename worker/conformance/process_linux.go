@@ -191,20 +191,6 @@ func unsealed(size int64) (*os.File, error) {
 	return f, f.Truncate(size)
 }
 
-// dup returns another descriptor of the same file.
-func dup(f *os.File) (*os.File, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var n int
-	cerr := raw.Control(func(fd uintptr) { n, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
-	if err := errors.Join(cerr, err); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(n), f.Name()), nil
-}
-
 // put64 writes a number into a file that is mapped elsewhere as well.
 func put64(f *os.File, at int64, n uint64) error {
 	_, err := f.WriteAt(binary.LittleEndian.AppendUint64(nil, n), at)

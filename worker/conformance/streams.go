@@ -145,7 +145,7 @@ func (s *session) grant(r *streamRequest, l *streamLink, capacity uint64, d stre
 	f, err := shm.CreateStreamMemory(capacity)
 	s.check.must(err)
 	defer f.Close()
-	ours, err := dup(f)
+	ours, err := shm.DupFile(f)
 	s.check.must(err)
 	s.send(&ipc.Envelope{ID: r.id, File: f, Message: &ipc.StreamRing{
 		Stream: l.id, Capacity: capacity, MaxDemand: d.Max, MinDemand: d.Min, Manual: d.Manual,
@@ -222,7 +222,7 @@ func (s *session) feed(r *streamRequest, capacity uint64, d stream.Demand) *prod
 		s.check.failf("it handed its state over instead of reading the stream")
 	}
 	p := &producer{streamLink: r.link, session: s, memory: s.grant(r, r.link, capacity, d)}
-	ours, err := dup(p.memory)
+	ours, err := shm.DupFile(p.memory)
 	s.check.must(err)
 	p.Writer, err = stream.NewWriter(ours, capacity, p.wake)
 	s.check.must(err)

@@ -6,8 +6,6 @@ import (
 	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/millrace/millrace/ipc"
 	"github.com/millrace/millrace/shm"
 )
@@ -126,7 +124,7 @@ func (t *segments) find(id shm.SegmentID) (*shm.Segment, error) {
 	if own == nil {
 		return nil, fmt.Errorf("segment %d was not handed over", uint64(id))
 	}
-	f, err := duplicate(own.File())
+	f, err := shm.DupFile(own.File())
 	if err != nil {
 		return nil, fmt.Errorf("reopen segment %d: %w", uint64(id), err)
 	}
@@ -162,21 +160,4 @@ func (t *segments) close() error {
 	}
 	t.readable, t.own = nil, nil
 	return errors.Join(errs...)
-}
-
-// duplicate returns the descriptor again, close-on-exec.
-func duplicate(f *os.File) (*os.File, error) {
-	if f == nil {
-		return nil, os.ErrClosed
-	}
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var n int
-	cerr := raw.Control(func(fd uintptr) { n, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
-	if err := errors.Join(cerr, err); err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(n), f.Name()), nil
 }
