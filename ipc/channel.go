@@ -218,16 +218,16 @@ func (c *Channel) close() error {
 	c.closed.Store(true)
 	err := c.socket.close()
 	close(c.gone)
-	c.expel()
-	if c.UsesRing() {
-		<-c.listened
-	}
 	// Closing the socket has ended whoever slept on it; the locks are free
 	// within one spin, or one pause of a Send that waits for room.
 	c.send.Lock()
 	defer c.send.Unlock()
 	if c.send.err == nil {
 		c.send.err = ErrClosed
+	}
+	if c.UsesRing() { // from now on there is one or there is none
+		c.expel()
+		<-c.listened
 	}
 	c.socket.reader.Lock()
 	defer c.socket.reader.Unlock()

@@ -150,9 +150,6 @@ func (c *Channel) leave() { c.users.Add(-1) }
 // expel has all who entered leave; the channel is closed.
 func (c *Channel) expel() {
 	r := c.ring.Load()
-	if r == nil {
-		return
-	}
 	// Who is about to fall asleep may miss one call.
 	for pause := 10 * time.Microsecond; c.users.Load() > 0; pause = min(2*pause, time.Millisecond) {
 		r.rouse()
