@@ -126,10 +126,16 @@ func (c *Channel) write(b []byte, f *os.File) error {
 	if err := c.writeRing(r, announcement, deadline); err != nil {
 		return err
 	}
-	// The frame itself wakes the peer, who reads the socket or has somebody read
-	// it. Its asleep word is left alone: by the time this returns the peer may
-	// have read the frame and gone back to sleep, and clearing the word would
-	// cost it the next wake-up.
+	// A peer that sleeps on the word may not see the socket until it is woken.
+	if r.out.asleep.Load() != wakeByDoor {
+		if err := c.wake(r, deadline); err != nil {
+			return err
+		}
+	}
+	// One that sleeps on the socket is woken by the frame itself. After that the
+	// word is left alone: by the time this returns the peer may have read the
+	// frame and gone back to sleep, and clearing the word would cost it the next
+	// wake-up.
 	return c.writeSocket(b, f, deadline)
 }
 

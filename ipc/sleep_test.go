@@ -99,6 +99,30 @@ func TestDoorbell(t *testing.T) {
 	}
 }
 
+// One that waits on the word alone hears of a frame on the socket as well, by its
+// announcement; one that waits on the socket needs no doorbell beside it.
+func TestAnnouncementWakes(t *testing.T) {
+	noLeaks(t)
+	for how, want := range map[uint32]uint32{wakeOnWord: awake, 31: awake, wakeByDoor: wakeByDoor} {
+		c, _, out, peer := hostileRing(t)
+		large := &Log{Message: string(make([]byte, DefaultRingSize))}
+		// The peer's reader of the socket has its hands full with the first, and
+		// does not touch the word.
+		mustSend(t, c, &Envelope{ID: 1, Message: large})
+		time.Sleep(5 * time.Millisecond)
+		out.asleep.Store(how)
+		mustSend(t, c, &Envelope{ID: 2, Message: large})
+		if got := out.asleep.Load(); got != want {
+			t.Errorf("the word was %d and is %d, want %d", how, got, want)
+		}
+		for id := range uint64(2) {
+			if e := mustReceive(t, peer); e.ID != id+1 {
+				t.Errorf("message %d came", e.ID)
+			}
+		}
+	}
+}
+
 // A helper sleeps until its context ends, until it is roused, or until the
 // message has come that it waits for; Serve goes on after it.
 func TestHelperSleeps(t *testing.T) {
