@@ -20,7 +20,7 @@ const FORGOTTEN = 'belongs to the result of a call that was forgotten: keep() it
  * @property {AbortSignal} [signal] cancels the call
  *
  * @typedef {object} Host what a call needs of the executor
- * @property {(message: object, table: object | undefined, onAnswer: (envelope: import('./frames.js').Envelope, file: number) => void) => bigint} request
+ * @property {(message: object, table: object | undefined, onAnswer: (envelope: import('./frames.js').Envelope, file: number) => void, before?: object) => bigint} request
  * @property {(id: bigint) => void} abandon ignores the answer to a request
  * @property {(id: bigint, message: object) => void} send
  */
@@ -84,7 +84,6 @@ export class Calls {
     let cancel = () => {};
     const promise = new Promise((resolve, reject) => {
       const message = this.#checked(step, options);
-      this.#flushForgotten();
       const { table, blocks } = this.#execution.publish(state);
       const id = this.#send({ ...message, blocks }, table, ({ message: answer, table: state }) => {
         const isWaitedFor = this.#pending.delete(id);
@@ -105,7 +104,7 @@ export class Calls {
 
   #send(message, table, onAnswer) {
     try {
-      return this.#host.request(message, table, onAnswer);
+      return this.#host.request(message, table, onAnswer, this.#takeForgotten());
     } catch (error) {
       this.#execution.unpublish(message.blocks);
       if (!(error instanceof FrameSizeError)) throw error;
@@ -155,9 +154,15 @@ export class Calls {
   }
 
   #flushForgotten() {
-    if (this.#forgotten.length === 0 || this.#execution.answered) return;
-    this.#host.send(0n, { type: 'forget', calls: this.#forgotten });
+    const envelope = this.#takeForgotten();
+    if (envelope) this.#host.send(envelope.id, envelope.message);
+  }
+
+  #takeForgotten() {
+    if (this.#forgotten.length === 0 || this.#execution.answered) return undefined;
+    const calls = this.#forgotten;
     this.#forgotten = [];
+    return { id: 0n, message: { type: 'forget', calls } };
   }
 }
 

@@ -13,14 +13,18 @@ import { Execution } from './execution.js';
 import { Feed, streamKey } from './feed.js';
 import { flowOf } from './flow.js';
 import { forwardOf } from './forward.js';
-import { close, exitNow } from './libc.js';
+import { Lanes } from './lanes.js';
+import { close, exitNow, hasFutex } from './libc.js';
 import { Segments } from './segments.js';
 import { installStructuredClone } from './clone.js';
+import { ProtocolError } from './wire.js';
 
 const VERSION = 1;
 const FD_VARIABLE = 'MILLRACE_CONTROL_FD';
 const { version: RELEASE } = createRequire(import.meta.url)('../package.json');
-const CAPABILITIES = ['conditions', 'calls', 'streams'];
+const RING = 'ring';
+// Without futex(2) a peer that sleeps on the ring could not be woken.
+const CAPABILITIES = ['conditions', 'calls', 'streams', ...(hasFutex ? [RING] : [])];
 /** How long a cancelled function may take to end by itself, in ms. */
 const CANCEL_GRACE = 200;
 
@@ -143,7 +147,7 @@ class Executor {
   }
 
   #receive({ id, message, table }, file) {
-    if (!this.#welcome) return this.#greeted(message);
+    if (!this.#welcome) return this.#greeted(message, file);
     switch (message.type) {
       case 'attach':
         return this.#segments.attach(message.segment, message.size, file);
@@ -186,19 +190,20 @@ class Executor {
     else if (file >= 0) close(file);
   }
 
-  /** Sends a request of this side's; its answer goes to onAnswer. */
-  #request(message, table, onAnswer) {
+  /** Sends a request of this side's, after another message if there is one; its answer goes to onAnswer. */
+  #request(message, table, onAnswer, before) {
     const id = this.#lastRequest + 1n;
-    this.#channel.send({ id, message, table });
+    this.#channel.send({ id, message, table }, -1, before);
     this.#lastRequest = id;
     this.#requests.set(id, onAnswer);
     return id;
   }
 
-  #greeted(message) {
+  #greeted(message, file) {
     if (message.type === 'fail') throw new Error(`refused: ${message.name}: ${message.message}`);
     if (message.type !== 'welcome') throw new Error(`${message.type} came before the welcome`);
     if (message.version !== VERSION) throw new Error(`the supervisor speaks protocol version ${message.version}, this worker ${VERSION}: upgrade the older of the two`);
+    this.#useRing(message, file);
     this.#welcome = { ...message, dropKeys: new Set(message.dropKeys) };
     this.#arena = new Arena({
       executor: message.executor,
@@ -213,13 +218,20 @@ class Executor {
       dropKeys: this.#welcome.dropKeys,
       capabilities: new Set(message.capabilities),
       send: (id, message) => this.#channel.send({ id, message }),
-      request: (message, table, onAnswer) => this.#request(message, table, onAnswer),
+      request: (message, table, onAnswer, before) => this.#request(message, table, onAnswer, before),
       listen: (stream, hear) => this.#streams.set(stream, hear),
       unlisten: (stream) => this.#streams.delete(stream),
       abandon: (id) => this.#requests.set(id, null),
     };
     setImmediate(() => this.#rehearse());
     if (message.prefaultBytes > 0n) setImmediate(() => this.#arena.prefault(Number(message.prefaultBytes)));
+  }
+
+  #useRing({ capabilities, ringSize }, file) {
+    const granted = capabilities.includes(RING);
+    if (granted && !CAPABILITIES.includes(RING)) throw new ProtocolError('the welcome grants the ring, which was not announced');
+    if (granted !== file >= 0) throw new ProtocolError(granted ? 'the welcome grants the ring and brings no descriptor' : 'the welcome brings a descriptor and does not grant the ring');
+    if (granted) this.#channel.useRing(new Lanes(file, ringSize));
   }
 
   /**
@@ -265,6 +277,7 @@ class Executor {
 
   async #execute(id, message, table) {
     if (this.#current) throw new Error('execute while another is under way');
+    this.#channel.busy();
     const current = new Execution(id, message, this.#host);
     this.#current = current;
     this.#arena.limit = Number(message.budget);
@@ -305,6 +318,7 @@ class Executor {
       current.close();
       this.#current = null;
       this.#stopIfIdle();
+      this.#channel.idle();
     }
   }
 

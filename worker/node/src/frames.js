@@ -4,6 +4,7 @@
  * @typedef {{segment: bigint, offset: bigint, length: bigint, encoding: number, flags: number}} Ref
  * @typedef {{key: string, spans: Ref[]}} Row
  * @typedef {{kind: number, rows: Row[]}} Table
+ * @typedef {ReturnType<typeof parseHeader>} Header
  * @typedef {{id: bigint, message: {type: string, [field: string]: any}, table: Table, files: number}} Envelope
  * @module
  */
@@ -90,20 +91,21 @@ function writeRow(w, row) {
   }
 }
 
+export const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
 /**
  * Reads and checks a header: the only place that looks at a peer's size.
- * @param {Uint8Array} bytes at least HEADER_SIZE of them
+ * @param {DataView} v of at least HEADER_SIZE bytes from at on
  */
-export function parseHeader(bytes) {
-  const v = new DataView(bytes.buffer, bytes.byteOffset, HEADER_SIZE);
+export function parseHeader(v, at = 0) {
   const h = {
-    size: v.getUint32(0, true),
-    type: v.getUint8(4),
-    tableKind: v.getUint8(5),
-    files: v.getUint8(6),
-    id: v.getBigUint64(8, true),
-    headSize: v.getUint32(16, true),
-    rowCount: v.getUint32(20, true),
+    size: v.getUint32(at, true),
+    type: v.getUint8(at + 4),
+    tableKind: v.getUint8(at + 5),
+    files: v.getUint8(at + 6),
+    id: v.getBigUint64(at + 8, true),
+    headSize: v.getUint32(at + 16, true),
+    rowCount: v.getUint32(at + 20, true),
   };
   if (h.size < HEADER_SIZE) throw new ProtocolError(`frame size ${h.size} is below the header's ${HEADER_SIZE}`);
   if (h.size > MAX_FRAME_SIZE) throw new ProtocolError(`frame of ${h.size} bytes is over the limit of ${MAX_FRAME_SIZE}`);
@@ -111,7 +113,7 @@ export function parseHeader(bytes) {
   if (h.headSize > h.size - HEADER_SIZE) throw new ProtocolError(`head of ${h.headSize} bytes in a frame of ${h.size}`);
   if (h.files > 1) throw new ProtocolError(`${h.files} descriptors declared, at most 1 allowed`);
   if (h.tableKind > Kind.VALUE) throw new ProtocolError(`unknown table kind ${h.tableKind}`);
-  if (v.getUint8(7) !== 0) throw new ProtocolError(`reserved byte is ${v.getUint8(7)}`);
+  if (v.getUint8(at + 7) !== 0) throw new ProtocolError(`reserved byte is ${v.getUint8(at + 7)}`);
   return h;
 }
 
@@ -122,14 +124,27 @@ export function parseHeader(bytes) {
  */
 export function parseFrame(bytes) {
   if (bytes.length < HEADER_SIZE) throw new ProtocolError(`frame of ${bytes.length} bytes, the header alone has ${HEADER_SIZE}`);
-  const h = parseHeader(bytes);
+  const view = viewOf(bytes);
+  const h = parseHeader(view);
   if (h.size !== bytes.length) throw new ProtocolError(`frame says ${h.size} bytes, ${bytes.length} are there`);
+  return parseBody(h, bytes, view);
+}
+
+/**
+ * The same for one whose header was read already. Making a view takes a few
+ * microseconds where caches are cold, so whoever reads often keeps one.
+ * @param {Header} h
+ * @param {Uint8Array} bytes that begin with the frame
+ * @param {DataView} view of the same
+ * @returns {Envelope}
+ */
+export function parseBody(h, bytes, view) {
   const form = formOf(h.type);
   checkExtras(form.name, h);
   const headEnd = HEADER_SIZE + h.headSize;
-  const r = new Reader(bytes, HEADER_SIZE, headEnd, form.name);
+  const r = new Reader(bytes, view, HEADER_SIZE, headEnd, form.name);
   const message = readHead(r, form);
-  r.extend(bytes.length, `${form.name}: table`);
+  r.extend(h.size, `${form.name}: table`);
   r.align();
   const table = readTable(r, h.tableKind, h.rowCount);
   if (r.left !== 0) throw r.fail(`${r.left} bytes after the table`);

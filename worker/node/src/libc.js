@@ -42,6 +42,8 @@ export const recvmsg = libc.func('long recvmsg(int fd, void *message, int flags)
 export const sendmsg = libc.func('long sendmsg(int fd, void *message, int flags)');
 export const send = libc.func('long send(int fd, void *bytes, size_t length, int flags)');
 export const poll = libc.func('int poll(void *fds, unsigned long count, int timeout)');
+/** Lets another process have this core, if one wants it. */
+export const yieldCore = libc.func('int sched_yield()');
 /** Ends the process at once: no exit handlers, no flushing. */
 export const exitNow = libc.func('void _exit(int status)');
 
@@ -52,6 +54,7 @@ const rawFtruncate = libc.func('int ftruncate(int fd, int64_t size)');
 const rawFcntl = libc.func('int fcntl(int fd, int command, int argument)');
 const rawPread = libc.func('long pread(int fd, void *bytes, size_t length, int64_t offset)');
 const rawClose = libc.func('int close(int fd)');
+const rawFutex = libc.func('long syscall(long number, intptr_t word, int operation, uint32_t value, intptr_t timeout, intptr_t word2, uint32_t bits)');
 const rawSocketpair = libc.func('int socketpair(int domain, int type, int protocol, _Out_ int *fds)');
 
 const PROT_READ = 1;
@@ -102,6 +105,30 @@ export function socketpair() {
   return fds;
 }
 
+const SYS_FUTEX = { x64: 202, arm64: 98, riscv64: 98, loong64: 98 }[process.arch];
+const FUTEX_WAIT_BITSET = 9;
+const FUTEX_WAKE_BITSET = 10;
+const ALL_WAITERS = 2 ** 31 - 1;
+
+/** Whether the number of futex(2) is known on this machine. */
+export const hasFutex = SYS_FUTEX !== undefined;
+
+/** Wakes all who wait on a word for one of the bits, in any process. */
+export const futexWake = (address, bits) => rawFutex(SYS_FUTEX, address, FUTEX_WAKE_BITSET, ALL_WAITERS, 0, 0, bits);
+
+const deadline = new BigInt64Array(2); // a struct timespec
+const deadlineAddress = koffi.address(deadline);
+
+/**
+ * Blocks this thread while a word is value, until a wake for one of the bits,
+ * or until a time of process.hrtime.bigint(). It may also return for no reason.
+ */
+export function futexWait(address, value, bits, until) {
+  deadline[0] = until / 1_000_000_000n;
+  deadline[1] = until % 1_000_000_000n;
+  rawFutex(SYS_FUTEX, address, FUTEX_WAIT_BITSET, value, deadlineAddress, 0, bits);
+}
+
 /** V8 and koffi take no ArrayBuffer above this; longer views abort the process. */
 const MAX_VIEW = 2 ** 32 - 1;
 
@@ -118,5 +145,9 @@ export function view(address, length) {
 /** Address of an ArrayBuffer's memory, which does not move while it is alive. */
 export const addressOf = (bytes) => BigInt(koffi.address(bytes));
 
-/** Calls back from the event loop whenever fd can be read. */
+/**
+ * Calls back from the event loop whenever fd can be read.
+ * @param {(error: number) => void} callback gets 0, or another number when it
+ *   is called for the last time: the peer has closed its end without reading all
+ */
 export const whenReadable = (fd, callback) => koffi.node.poll(fd, { readable: true, disconnect: true }, callback);

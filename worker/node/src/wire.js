@@ -110,13 +110,14 @@ export class Reader {
 
   /**
    * @param {Uint8Array} bytes
+   * @param {DataView} view of the same
    * @param {number} from
    * @param {number} to
    * @param {string} what for errors
    */
-  constructor(bytes, from, to, what) {
+  constructor(bytes, view, from, to, what) {
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#view = view;
     this.#at = from;
     this.#end = to;
     this.#what = what;

@@ -8,6 +8,7 @@ import { Arena } from '../src/arena.js';
 import { BlockWriter } from '../src/blockwriter.js';
 import { Channel } from '../src/channel.js';
 import { Encoding, Kind } from '../src/frames.js';
+import { Lanes, laneMemorySize } from '../src/lanes.js';
 import * as libc from '../src/libc.js';
 import { Segments } from '../src/segments.js';
 
@@ -39,9 +40,9 @@ export class Supervisor {
   #blocks = [];
 
   /**
-   * @param {{program?: string, nodeFlags?: string[], welcome?: object}} [options]
+   * @param {{program?: string, nodeFlags?: string[], welcome?: object, ringSize?: number}} [options] ringSize 0: without
    */
-  static async start({ program = GENERIC, nodeFlags = [], welcome = {} } = {}) {
+  static async start({ program = GENERIC, nodeFlags = [], welcome = {}, ringSize = 64 << 10 } = {}) {
     const s = new Supervisor();
     const [mine, theirs] = libc.socketpair();
     s.arena = new Arena({
@@ -75,9 +76,9 @@ export class Supervisor {
       await s.exited;
       throw new Error(`the executor did not greet: ${s.stderr}`, { cause: error });
     });
-    s.channel.send({
-      message: { type: 'welcome', version: 1, executor: EXECUTOR, capabilities: ['conditions', 'calls', 'streams'], retainBytes: 64n << 20n, prefaultBytes: 0n, dropKeys: ['configuration', 'response'], ...welcome },
-    });
+    const capabilities = ['conditions', 'calls', 'streams', ...(ringSize > 0 ? ['ring'] : [])];
+    const message = { type: 'welcome', version: 1, executor: EXECUTOR, capabilities, ringSize, retainBytes: 64n << 20n, prefaultBytes: 0n, dropKeys: ['configuration', 'response'], ...welcome };
+    offerRing(s.channel, message);
     return s;
   }
 
@@ -207,6 +208,22 @@ export class Supervisor {
     this.channel.close();
     await this.exited;
   }
+}
+
+/** The memory of a ring, as a supervisor makes it. */
+export function ringMemory(size, seals = libc.SEAL_SHRINK | libc.SEAL_GROW | libc.SEAL_SEAL) {
+  const fd = libc.memfdCreate('test-ring');
+  libc.ftruncate(fd, laneMemorySize(size));
+  libc.addSeals(fd, seals);
+  return fd;
+}
+
+/** Sends a welcome, with a ring if it grants one. */
+export function offerRing(channel, message) {
+  if (!message.capabilities.includes('ring')) return channel.send({ message });
+  const fd = ringMemory(message.ringSize);
+  channel.send({ message }, fd);
+  channel.useRing(new Lanes(fd, message.ringSize, 1));
 }
 
 /** Whether a key of the result is the very row of the input. */
