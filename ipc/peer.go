@@ -127,14 +127,11 @@ func (p *Peer) drain() error {
 	defer p.turn.Unlock()
 	handled := false
 	for {
-		e, err := p.poll(!handled && !p.helped.Load())
+		took, err := p.handleNext(!handled && !p.helped.Load())
 		switch {
 		case err != nil:
 			return err
-		case e != nil:
-			if err := p.dispatch(e); err != nil {
-				return err
-			}
+		case took:
 			handled = true
 		case handled:
 			// First those whom the messages were for; falling asleep takes a
@@ -178,12 +175,9 @@ func (p *Peer) Help(until func() bool, ctxs ...context.Context) {
 	p.disarm()
 	err := p.help(until, ctxs)
 	// What is here already is handled here: having Serve woken for it costs more.
-	for n := 0; err == nil && n < maxExtraHelp; n++ {
-		var e *Envelope
-		if e, err = p.poll(false); err != nil || e == nil {
-			break
-		}
-		err = p.dispatch(e)
+	took := true
+	for n := 0; err == nil && took && n < maxExtraHelp; n++ {
+		took, err = p.handleNext(false)
 	}
 	if err != nil {
 		p.fail(err)
@@ -209,14 +203,11 @@ func (p *Peer) help(until func() bool, ctxs []context.Context) error {
 	}
 	watched := false
 	for !over() {
-		e, err := p.poll(true)
+		took, err := p.handleNext(true)
 		switch {
 		case err != nil:
 			return err
-		case e != nil:
-			if err := p.dispatch(e); err != nil {
-				return err
-			}
+		case took:
 		case !watched: // most waits end before this
 			watched = true
 			for _, ctx := range ctxs {
@@ -230,6 +221,16 @@ func (p *Peer) help(until func() bool, ctxs []context.Context) error {
 		}
 	}
 	return nil
+}
+
+// handleNext handles the next message, if one is here, and reports whether one was;
+// spin is poll's.
+func (p *Peer) handleNext(spin bool) (bool, error) {
+	e, err := p.poll(spin)
+	if e == nil || err != nil {
+		return false, err
+	}
+	return true, p.dispatch(e)
 }
 
 func (p *Peer) dispatch(e *Envelope) error {
