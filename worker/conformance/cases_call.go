@@ -185,9 +185,15 @@ var callCases = []testCase{
 
 // startWithCalls starts a process, or skips the case where it cannot call.
 func (c *check) startWithCalls(behaviour string) *session {
+	return c.startWith(ipc.CapabilityCalls, behaviour)
+}
+
+// startWith starts a process, or skips the case where it does not announce what
+// the case needs or has no such behaviour.
+func (c *check) startWith(capability, behaviour string) *session {
 	s := c.start(how{})
-	if !slices.Contains(s.hello.Capabilities, ipc.CapabilityCalls) {
-		c.skipf("it does not announce calls")
+	if !slices.Contains(s.hello.Capabilities, capability) {
+		c.skipf("it does not announce %s", capability)
 	}
 	s.prepare(behaviour) // or skip
 	return s

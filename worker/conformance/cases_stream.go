@@ -175,7 +175,7 @@ var streamCases = []testCase{
 		state, l := s.streaming()
 		res := s.run("identity", state)
 		row, ok := res.state.Get("items")
-		if !ok || len(row.Spans) != 1 || row.Spans[0] != streamRow(l, shm.JSON).Spans[0] {
+		if !ok || len(row.Spans) != 1 || row.Spans[0] != streamRow(l).Spans[0] {
 			c.failf("the stream's row became %+v", row)
 		}
 	}},
@@ -211,7 +211,7 @@ var streamCases = []testCase{
 func (s *session) streaming() (ipc.Table, *streamLink) {
 	l := s.streams.add("items")
 	state := s.check.document(`{"head":"here"}`)
-	state.Rows = append(state.Rows, streamRow(l, shm.JSON))
+	state.Rows = append(state.Rows, streamRow(l))
 	return state, l
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -136,8 +135,8 @@ func await[T any](s *session, came <-chan T, not string) T {
 }
 
 // streamRow is a row for items that the case writes.
-func streamRow(l *streamLink, enc shm.Encoding) ipc.Row {
-	return ipc.Row{Key: l.key, Spans: []shm.Ref{{Segment: l.id, Encoding: enc, Flags: shm.FlagStream}}}
+func streamRow(l *streamLink) ipc.Row {
+	return ipc.Row{Key: l.key, Spans: []shm.Ref{{Segment: l.id, Encoding: shm.JSON, Flags: shm.FlagStream}}}
 }
 
 // grant answers a request with a ring, and returns its memory for the other end.
@@ -268,10 +267,5 @@ func (p *producer) write(item string) bool {
 
 // startWithStreams starts a process, or skips the case where it has no streams.
 func (c *check) startWithStreams(behaviour string) *session {
-	s := c.start(how{})
-	if !slices.Contains(s.hello.Capabilities, ipc.CapabilityStreams) {
-		c.skipf("it does not announce streams")
-	}
-	s.prepare(behaviour) // or skip
-	return s
+	return c.startWith(ipc.CapabilityStreams, behaviour)
 }
