@@ -83,7 +83,7 @@ func (s *session) call(id uint64, m *ipc.Call, argument ipc.Table) error {
 	}
 	s.underWay++
 	s.slot.Block()
-	s.lend(func() {
+	s.lend(func(back func()) {
 		step, result, err := s.perform(ctx, m, to, argument)
 		// A caller that is being ended hears of that, whatever came of the call: it
 		// has no place to go on in.
@@ -91,6 +91,7 @@ func (s *session) call(id uint64, m *ipc.Call, argument ipc.Table) error {
 			s.run.account.Release(result)
 			result, err = ipc.Table{}, rerr
 		}
+		back()
 		s.answer(c, step, result, err)
 	})
 	return nil

@@ -162,14 +162,23 @@ func (s *session) refusal(id uint64, err error) *ipc.Envelope {
 
 // lend has the goroutine that waits for the step run f, or another one when that
 // has something to do. mu is held, and the step is at work.
-func (s *session) lend(f func()) {
+//
+// f calls back before it sends its answer, after which it only returns. The
+// step's next call may then be lent to the same goroutine.
+func (s *session) lend(f func(back func())) {
 	if !s.helping.CompareAndSwap(false, true) {
-		s.work.Go(f)
+		s.work.Go(func() { f(func() {}) })
 		return
 	}
 	s.lent <- func() {
-		defer s.helping.Store(false)
-		f()
+		f(func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.helping.Store(false)
+			if !s.ended { // then nobody goes back to waiting
+				s.x.Attend()
+			}
+		})
 	}
 }
 

@@ -22,8 +22,9 @@ type Channel struct {
 
 	send struct { // guards everything that writes
 		sync.Mutex
-		buf []byte
-		err error // the first failure; the stream is broken after it
+		buf    []byte
+		err    error // the first failure; the stream is broken after it
+		untold bool  // the ring has frames of which the peer was not told
 	}
 	ring    atomic.Pointer[ring]
 	closed  atomic.Bool
@@ -87,6 +88,32 @@ func (c *Channel) UsesRing() bool { return c.ring.Load() != nil }
 func (c *Channel) Send(e *Envelope) error {
 	c.send.Lock()
 	defer c.send.Unlock()
+	if err := c.put(e); err != nil {
+		return err
+	}
+	return c.flush()
+}
+
+// Put is Send for a message that others follow at once. A peer that sleeps on
+// the ring is not woken for it before Send or Flush: each time it is woken costs
+// both sides as much as several messages.
+func (c *Channel) Put(e *Envelope) error {
+	c.send.Lock()
+	defer c.send.Unlock()
+	return c.put(e)
+}
+
+// Flush has the peer know of what was Put.
+func (c *Channel) Flush() error {
+	c.send.Lock()
+	defer c.send.Unlock()
+	if c.send.err != nil {
+		return c.send.err
+	}
+	return c.flush()
+}
+
+func (c *Channel) put(e *Envelope) error {
 	if c.send.err != nil {
 		return c.send.err
 	}
@@ -108,6 +135,19 @@ func (c *Channel) Send(e *Envelope) error {
 	return nil
 }
 
+func (c *Channel) flush() error {
+	if !c.send.untold {
+		return nil
+	}
+	c.send.untold = false
+	if err := c.wake(c.ring.Load(), time.Now().Add(c.writeTimeout)); err != nil {
+		c.send.err = err
+		return err
+	}
+	return nil
+}
+
+// write leaves it to flush to wake the peer for a frame in the ring.
 func (c *Channel) write(b []byte, f *os.File) error {
 	deadline := time.Now().Add(c.writeTimeout)
 	r := c.ring.Load()
@@ -115,11 +155,10 @@ func (c *Channel) write(b []byte, f *os.File) error {
 		return c.writeSocket(b, f, deadline)
 	}
 	if f == nil && len(b) <= r.largestFrame() {
-		if err := c.writeRing(r, b, deadline); err != nil {
-			return err
-		}
-		return c.wake(r, deadline)
+		c.send.untold = true
+		return c.writeRing(r, b, deadline)
 	}
+	c.send.untold = false
 	// The ring alone gives the order: a frame that cannot go through it is
 	// announced there. The announcement comes first so that the peer never
 	// finds an unannounced frame where it looks for a doorbell.

@@ -3,6 +3,7 @@ package ipc
 import (
 	"errors"
 	"os"
+	"time"
 )
 
 // inbox is what came and was not taken yet.
@@ -16,6 +17,7 @@ type inbox struct {
 	announced bool
 	// idleWakes counts the wakes in a row that were for nothing.
 	idleWakes int
+	yielded   time.Time // when a sleeper last gave its processor back
 	// err is why nothing more comes. A hang-up counts once the ring is empty.
 	err error
 }

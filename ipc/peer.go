@@ -189,6 +189,14 @@ func (p *Peer) Help(until func() bool, ctxs ...context.Context) {
 	}
 }
 
+// Attend says that the goroutine which calls it is about to Help: it spares Serve
+// from being woken for what comes until then.
+func (p *Peer) Attend() {
+	if p.UsesRing() {
+		p.disarm()
+	}
+}
+
 // Rouse has a Help that sleeps ask again whether it may return.
 func (p *Peer) Rouse() { p.rouse() }
 

@@ -3,6 +3,7 @@ package ipc
 import (
 	"errors"
 	"os"
+	"runtime"
 	"time"
 )
 
@@ -29,6 +30,11 @@ const (
 	// a peer that keeps it awake on purpose: it pauses.
 	mostIdleWakes = 16
 	wakePause     = time.Millisecond
+	// yieldEvery is how often a goroutine that sleeps and wakes gives its processor
+	// back in between. After ten milliseconds with the same goroutine the runtime's
+	// monitor takes the processor away in every sleep, and to do so looks at it
+	// every 20 µs or so (runtime.retake): a fifth of a core, and often the peer's.
+	yieldEvery = 5 * time.Millisecond
 )
 
 // arm has the peer wake this side from now on, in the way said. It reports false
@@ -94,6 +100,9 @@ func (c *Channel) restOnWord(how uint32) error {
 		}
 	}
 	begin := time.Now()
+	if c.shouldYield(begin) {
+		runtime.Gosched()
+	}
 	futexWait(r.in.asleep, how, wakeBit(how), limit)
 	slept := time.Since(begin)
 	// Not if it is another's by now: who sleeps then would not be woken.
@@ -102,6 +111,18 @@ func (c *Channel) restOnWord(how uint32) error {
 		time.Sleep(wakePause)
 	}
 	return nil
+}
+
+// shouldYield reports whether the goroutine that is about to sleep has kept its
+// processor for long.
+func (c *Channel) shouldYield(now time.Time) bool {
+	c.receive.Lock()
+	defer c.receive.Unlock()
+	if now.Sub(c.receive.yielded) < yieldEvery {
+		return false
+	}
+	c.receive.yielded = now
+	return true
 }
 
 // idle takes note of a sleep that has ended, and reports whether it was one too

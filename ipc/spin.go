@@ -79,9 +79,6 @@ func (s *Spinner) Wait(available func() bool) bool {
 		switch {
 		case spun > s.budget:
 			return false
-		case spun > goYieldAfter:
-			runtime.Gosched()
-			yieldCore()
 		case spun > patience:
 			yieldCore()
 			if patience > 0 && available() {

@@ -290,6 +290,9 @@ func (x *Executor) settle() {
 			if err == nil {
 				err = x.sendPosts()
 			}
+			if err == nil {
+				err = x.peer.Flush()
+			}
 			x.outbound.Unlock()
 			if err != nil {
 				x.fail(err)
@@ -301,12 +304,13 @@ func (x *Executor) settle() {
 	}
 }
 
+// sendOwed leaves it to what follows, a message or Flush, to wake the executor.
 func (x *Executor) sendOwed() error {
 	blocks, detach := x.owner.Owed()
 	// In pieces, so that no release comes near a frame's limit.
 	for len(blocks) > 0 {
 		n := min(len(blocks), 1024)
-		if err := x.peer.Send(&ipc.Envelope{Message: &ipc.Release{Blocks: blocks[:n]}}); err != nil {
+		if err := x.peer.Put(&ipc.Envelope{Message: &ipc.Release{Blocks: blocks[:n]}}); err != nil {
 			return err
 		}
 		blocks = blocks[n:]
@@ -314,7 +318,7 @@ func (x *Executor) sendOwed() error {
 	if len(detach) == 0 {
 		return nil
 	}
-	if err := x.peer.Send(&ipc.Envelope{Message: &ipc.Detach{Segments: detach}}); err != nil {
+	if err := x.peer.Put(&ipc.Envelope{Message: &ipc.Detach{Segments: detach}}); err != nil {
 		return err
 	}
 	// The answer says that they are closed. Without one the executor is gone, and
@@ -419,6 +423,7 @@ func await(ctx context.Context, t *Task, request *ipc.Request) (*ipc.Envelope, e
 func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
 	x.outbound.Lock()
 	defer x.outbound.Unlock()
+	defer x.tell()
 	if err := x.sendOwed(); err != nil {
 		return nil, 0, err
 	}
@@ -442,11 +447,15 @@ func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
 	return r, sent, err
 }
 
+// tell wakes the executor for what was put before a message that was not sent. A
+// channel that is broken is for others to find out.
+func (x *Executor) tell() { _ = x.peer.Flush() }
+
 // prepare tells the executor a step's code ahead of its first task.
 func (x *Executor) prepare(code *Code) error {
 	x.outbound.Lock()
 	defer x.outbound.Unlock()
-	return x.prepareLocked(code)
+	return errors.Join(x.prepareLocked(code), x.peer.Flush())
 }
 
 func (x *Executor) prepareLocked(code *Code) error {
@@ -454,7 +463,7 @@ func (x *Executor) prepareLocked(code *Code) error {
 		return nil
 	}
 	x.prepared[code.ID] = true
-	return x.peer.Send(&ipc.Envelope{Message: &ipc.Prepare{Code: code.ID, Kind: code.Kind, Spec: code.Spec}})
+	return x.peer.Put(&ipc.Envelope{Message: &ipc.Prepare{Code: code.ID, Kind: code.Kind, Spec: code.Spec}})
 }
 
 // stop waits for a cancelled request to be answered, and kills the executor

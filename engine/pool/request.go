@@ -56,6 +56,7 @@ func (x *Executor) Publish(a *ledger.Account, blocks []shm.Block, t ipc.Table) e
 func (x *Executor) Send(e *ipc.Envelope) error {
 	x.outbound.Lock()
 	defer x.outbound.Unlock()
+	defer x.tell()
 	if err := x.sendOwed(); err != nil {
 		return err
 	}
@@ -64,6 +65,11 @@ func (x *Executor) Send(e *ipc.Envelope) error {
 	}
 	return x.peer.Send(e)
 }
+
+// Attend is called by a function of Task.Work that is about to return, before it
+// sends what the step waits for: the step's next request is then left to the
+// goroutine that goes back to waiting for it.
+func (x *Executor) Attend() { x.peer.Attend() }
 
 // attach hands over the segments of the table that the executor lacks.
 func (x *Executor) attach(t ipc.Table) error {
@@ -135,7 +141,7 @@ func (x *Executor) sendPosts() error {
 	var failed error
 	for _, e := range x.posts.take(false) {
 		if failed == nil {
-			failed = x.peer.Send(e)
+			failed = x.peer.Put(e)
 		}
 		closeFile(e)
 	}

@@ -25,8 +25,10 @@ export class Channel {
   #poll;
   #writer = new Writer();
   #later = null;
-  #isIdle = false;
-  #patience = new Patience();
+  #forStep = new Patience();
+  #forAnswer = new Patience();
+  /** How it waits, when this process has nothing to do before the next message. */
+  #waiting = null;
   #lookOut = null;
   #closed = false;
   #onMessage;
@@ -102,28 +104,46 @@ export class Channel {
    * while; not before the event loop has turned once.
    */
   idle() {
-    if (!this.#lanes) return;
-    this.#isIdle = true;
-    this.#lanes.in.stayAwake(); // what comes until then is found without a doorbell
-    this.#patience.begin();
-    this.#wait();
+    this.#begin(this.#forStep);
   }
 
-  /** Takes that back. */
+  /** Says that an answer is awaited: the same, but only while the event loop has nothing else to do. */
+  expect() {
+    if (this.#waiting !== this.#forAnswer) this.#begin(this.#forAnswer);
+  }
+
+  /** Takes either back: what was waited for is here. */
   busy() {
-    if (!this.#isIdle) return;
-    this.#isIdle = false;
-    this.#patience.end();
+    this.#waiting?.end();
+    this.#waiting = null;
+  }
+
+  #begin(patience) {
+    if (!this.#lanes) return;
+    this.#waiting = patience;
+    this.#lanes.in.stayAwake(); // what comes until it blocks is found without a doorbell
+    patience.begin();
+    this.#wait();
   }
 
   #wait() {
     this.#lookOut ??= setImmediate(() => {
       this.#lookOut = null;
-      if (!this.#isIdle || this.#closed) return;
-      const came = !this.#inbox.isAnnounced && this.#patience.wait(this.#lanes.in);
+      if (!this.#waiting || this.#closed) return;
+      const came = this.#mayBlock() && this.#waiting.wait(this.#lanes.in);
       this.#read();
-      if (came && this.#isIdle && !this.#closed) this.#wait();
+      if (came && this.#waiting && !this.#closed) this.#wait();
     });
+  }
+
+  /**
+   * Between two steps anything may wait for some milliseconds. What a step has
+   * under way beside its calls may not, as far as Node.js tells: not of work in
+   * its thread pool that is no file's, nor of worker threads.
+   */
+  #mayBlock() {
+    if (this.#inbox.isAnnounced) return false;
+    return this.#waiting === this.#forStep || process.getActiveResourcesInfo().length === 0;
   }
 
   #takeIn() {

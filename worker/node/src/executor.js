@@ -15,6 +15,7 @@ import { flowOf } from './flow.js';
 import { forwardOf } from './forward.js';
 import { Lanes } from './lanes.js';
 import { close, exitNow, hasFutex } from './libc.js';
+import { tune } from './tuning.js';
 import { Segments } from './segments.js';
 import { installStructuredClone } from './clone.js';
 import { ProtocolError } from './wire.js';
@@ -48,7 +49,9 @@ export function main(functions = {}) {
   for (const [name, fn] of Object.entries(functions)) {
     if (typeof fn !== 'function') throw new TypeError(`${name} is not a function`);
   }
-  new Executor(controlDescriptor(), functions);
+  const fd = controlDescriptor();
+  tune();
+  new Executor(fd, functions);
 }
 
 /**
@@ -186,8 +189,10 @@ class Executor {
     if (!this.#requests.has(id)) throw new Error(`${message.type} answers no request of this executor: ${id}`);
     const onAnswer = this.#requests.get(id);
     this.#requests.delete(id);
+    this.#channel.busy();
     if (onAnswer) onAnswer(envelope, file);
     else if (file >= 0) close(file);
+    if (this.#requests.size > 0 && this.#current) this.#channel.expect();
   }
 
   /** Sends a request of this side's, after another message if there is one; its answer goes to onAnswer. */
@@ -196,6 +201,7 @@ class Executor {
     this.#channel.send({ id, message, table }, -1, before);
     this.#lastRequest = id;
     this.#requests.set(id, onAnswer);
+    this.#channel.expect();
     return id;
   }
 
