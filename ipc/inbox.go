@@ -15,7 +15,7 @@ type inbox struct {
 	early received
 	// announced says that the ring's next frame is on the socket.
 	announced bool
-	// idleWakes counts the wakes in a row that were for nothing.
+	// idleWakes counts the wakes since the last message that were for nothing.
 	idleWakes int
 	yielded   time.Time // when a sleeper last gave its processor back
 	// err is why nothing more comes. A hang-up counts once the ring is empty.
@@ -93,9 +93,10 @@ func (c *Channel) take(spin bool) (*Envelope, error) {
 	case err != nil:
 		return nil, err
 	case b != nil && h.typ == TypeFromSocket:
-		in.announced = true
+		in.announced, in.idleWakes = true, 0
 		return c.takeEarly()
 	case b != nil:
+		in.idleWakes = 0
 		return c.open(received{header: h, bytes: b})
 	case in.early.bytes != nil:
 		return nil, protocolErrorf("%s frame on the socket that the ring does not announce", in.early.header.typ)

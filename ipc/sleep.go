@@ -106,8 +106,8 @@ func (c *Channel) restOnWord(how uint32) error {
 	futexWait(r.in.asleep, how, wakeBit(how), limit)
 	slept := time.Since(begin)
 	// Not if it is another's by now: who sleeps then would not be woken.
-	r.in.asleep.CompareAndSwap(how, awake)
-	if c.idle(slept) {
+	woken := !r.in.asleep.CompareAndSwap(how, awake)
+	if c.idle(slept, woken) {
 		time.Sleep(wakePause)
 	}
 	return nil
@@ -127,14 +127,19 @@ func (c *Channel) shouldYield(now time.Time) bool {
 
 // idle takes note of a sleep that has ended, and reports whether it was one too
 // many that was ended at once and for nothing.
-func (c *Channel) idle(slept time.Duration) bool {
+func (c *Channel) idle(slept time.Duration, woken bool) bool {
 	c.receive.Lock()
 	defer c.receive.Unlock()
 	in := &c.receive
 	in.spin.Slept()
 	r := c.ring.Load()
-	if r == nil || in.err != nil || in.early.bytes != nil || r.in.available() || slept > wakePause {
-		in.idleWakes = 0
+	if r == nil || in.err != nil || in.early.bytes != nil || r.in.available() {
+		return false
+	}
+	if woken {
+		in.spin.Expect()
+	}
+	if slept > wakePause {
 		return false
 	}
 	in.idleWakes++

@@ -47,6 +47,8 @@ type Spinner struct {
 	budget time.Duration
 	since  time.Time // when the reader last ran out of messages
 	shared int       // waits left to give the core away at once
+	// expected says that the next message is being made, whenever the last came.
+	expected bool
 }
 
 // Wait spins until available reports that there is something to read or the
@@ -56,7 +58,11 @@ func (s *Spinner) Wait(available func() bool) bool {
 		return true
 	}
 	s.since = time.Now()
-	if s.budget == 0 {
+	budget := s.budget
+	if s.expected {
+		s.expected, budget = false, maxSpin
+	}
+	if budget == 0 {
 		return false
 	}
 	if int(spinners.Add(1)) >= min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
@@ -77,7 +83,7 @@ func (s *Spinner) Wait(available func() bool) bool {
 		}
 		spun := time.Since(s.since)
 		switch {
-		case spun > s.budget:
+		case spun > budget:
 			return false
 		case spun > patience:
 			yieldCore()
@@ -87,6 +93,10 @@ func (s *Spinner) Wait(available func() bool) bool {
 		}
 	}
 }
+
+// Expect tells the spinner that the reader was woken ahead of a message: it
+// spins for it once.
+func (s *Spinner) Expect() { s.expected = true }
 
 // Slept tells the spinner that the reader slept and was woken: had the message
 // come within what spinning is worth, spin next time; if not, spin less.

@@ -21,6 +21,7 @@ const FORGOTTEN = 'belongs to the result of a call that was forgotten: keep() it
  *
  * @typedef {object} Host what a call needs of the executor
  * @property {(message: object, table: object | undefined, onAnswer: (envelope: import('./frames.js').Envelope, file: number) => void, before?: object) => bigint} request
+ * @property {() => void} alert says that a message is being made
  * @property {(id: bigint) => void} abandon ignores the answer to a request
  * @property {(id: bigint, message: object) => void} send
  */
@@ -84,6 +85,7 @@ export class Calls {
     let cancel = () => {};
     const promise = new Promise((resolve, reject) => {
       const message = this.#checked(step, options);
+      this.#host.alert();
       const { table, blocks } = this.#execution.publish(state);
       const id = this.#send({ ...message, blocks }, table, ({ message: answer, table: state }) => {
         const isWaitedFor = this.#pending.delete(id);

@@ -93,6 +93,11 @@ export class Channel {
     }
   }
 
+  /** Says that a message is being made. */
+  alert() {
+    if (!this.#closed) this.#outbox.alert();
+  }
+
   /** Sends one message, but where there are many not each of them at once. */
   sendSoon(envelope, now) {
     if (this.#closed) throw new HangUpError();

@@ -223,6 +223,7 @@ class Executor {
       segments: this.#segments,
       dropKeys: this.#welcome.dropKeys,
       capabilities: new Set(message.capabilities),
+      alert: () => this.#channel.alert(),
       send: (id, message) => this.#channel.send({ id, message }),
       request: (message, table, onAnswer, before) => this.#request(message, table, onAnswer, before),
       listen: (stream, hear) => this.#streams.set(stream, hear),
@@ -350,6 +351,7 @@ class Executor {
   }
 
   #done(current, result, finished) {
+    this.#channel.alert();
     const { message } = current;
     const order = forwardOf(result);
     if (order) current.assertCan('calls', `forward to ${order.step}`);

@@ -117,6 +117,11 @@ export class Outbox {
     }
   }
 
+  /** Wakes a peer that sleeps on the ring, ahead of a frame that is being made: waking takes as long as making it. */
+  alert() {
+    if (this.#lane && this.#lane.sleeper >= Asleep.ON_WORD) this.#wake();
+  }
+
   /** Writes bytes of whole frames; with a ring of one, and the peer is not woken yet. */
   #write(bytes, file) {
     if (!this.#lane) return this.#writeSocket(bytes, file);
