@@ -103,6 +103,20 @@ func (c *Channel) Put(e *Envelope) error {
 	return c.put(e)
 }
 
+// Alert wakes a peer that sleeps on the ring ahead of a message that is being
+// made: it takes longer to wake up than most messages to make, and will look for
+// one for a while before it sleeps again.
+func (c *Channel) Alert() {
+	r := c.enter()
+	if r == nil {
+		return
+	}
+	defer c.leave()
+	if how := r.out.asleep.Load(); how >= wakeOnWord && r.out.asleep.CompareAndSwap(how, awake) {
+		futexWake(r.out.asleep, wakeBit(how))
+	}
+}
+
 // Flush has the peer know of what was Put.
 func (c *Channel) Flush() error {
 	c.send.Lock()

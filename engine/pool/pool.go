@@ -134,6 +134,7 @@ func (s *Spec) Check() error {
 func (p *Pool) Acquire(ctx context.Context, spec *Spec, run, tenant string) (*Executor, error) {
 	key := spec.key()
 	if x := p.takeIdle(key, run, tenant); x != nil {
+		x.peer.Alert() // its task comes at once
 		return x, nil
 	}
 	x, err := p.add(ctx, spec, key)

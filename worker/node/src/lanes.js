@@ -170,10 +170,14 @@ export class LaneReader extends Lane {
     Atomics.store(this.words, this.asleep, Asleep.NO);
   }
 
-  /** Blocks until the writer wakes this side, or a time of process.hrtime.bigint(). */
+  /**
+   * Blocks until the writer wakes this side, or a time of process.hrtime.bigint().
+   * @returns {boolean} whether it was woken, for something to read or ahead of it
+   */
   sleep(until) {
-    if (this.doze(Asleep.ON_WORD)) libc.futexWait(this.asleepAddress, Asleep.ON_WORD, 1 << Asleep.ON_WORD, until);
-    this.stayAwake();
+    if (!this.doze(Asleep.ON_WORD)) return true;
+    libc.futexWait(this.asleepAddress, Asleep.ON_WORD, 1 << Asleep.ON_WORD, until);
+    return Atomics.exchange(this.words, this.asleep, Asleep.NO) === Asleep.NO;
   }
 }
 

@@ -58,20 +58,26 @@ export class Patience {
    * @returns {boolean} whether there is
    */
   wait(lane) {
-    if (lane.hasNews || this.#look(lane)) return true;
-    const left = this.#since + this.#sleep.value - performance.now();
-    if (left < MIN_SLEEP) return false;
-    lane.sleep(process.hrtime.bigint() + BigInt(Math.round(left * 1e6)));
-    return lane.hasNews;
-  }
-
-  #look(lane) {
-    if (!canSpin || this.#spin.value === 0) return false;
+    if (lane.hasNews || look(lane, this.#since, this.#spin.value)) return true;
     for (;;) {
-      for (let i = 0; i < LOOKS; i++) if (lane.hasNews) return true;
-      const spun = performance.now() - this.#since;
-      if (spun > this.#spin.value) return false;
-      if (spun > YIELD_AFTER) yieldCore();
+      const left = this.#since + this.#sleep.value - performance.now();
+      if (left < MIN_SLEEP) return false;
+      const isWoken = lane.sleep(process.hrtime.bigint() + BigInt(Math.round(left * 1e6)));
+      if (lane.hasNews) return true;
+      if (!isWoken) return false;
+      // Ahead of a message that is being made.
+      if (look(lane, performance.now(), MAX_SPIN)) return true;
     }
+  }
+}
+
+/** Looks for something to read, for so long from a time on. */
+function look(lane, since, time) {
+  if (!canSpin || time === 0) return false;
+  for (;;) {
+    for (let i = 0; i < LOOKS; i++) if (lane.hasNews) return true;
+    const spun = performance.now() - since;
+    if (spun > time) return false;
+    if (spun > YIELD_AFTER) yieldCore();
   }
 }
