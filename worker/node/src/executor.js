@@ -15,7 +15,7 @@ import { flowOf } from './flow.js';
 import { forwardOf } from './forward.js';
 import { Lanes } from './lanes.js';
 import { close, exitNow, hasFutex } from './libc.js';
-import { tune } from './tuning.js';
+import { collectWhenFull, countWork } from './tuning.js';
 import { Segments } from './segments.js';
 import { installStructuredClone } from './clone.js';
 import { ProtocolError } from './wire.js';
@@ -50,7 +50,7 @@ export function main(functions = {}) {
     if (typeof fn !== 'function') throw new TypeError(`${name} is not a function`);
   }
   const fd = controlDescriptor();
-  tune();
+  collectWhenFull();
   new Executor(fd, functions);
 }
 
@@ -190,6 +190,7 @@ class Executor {
     const onAnswer = this.#requests.get(id);
     this.#requests.delete(id);
     this.#channel.busy();
+    countWork();
     if (onAnswer) onAnswer(envelope, file);
     else if (file >= 0) close(file);
     if (this.#requests.size > 0 && this.#current) this.#channel.expect();
@@ -326,6 +327,7 @@ class Executor {
     } finally {
       current.close();
       this.#current = null;
+      countWork();
       this.#stopIfIdle();
       this.#channel.idle();
     }

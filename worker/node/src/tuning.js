@@ -6,14 +6,27 @@ import { setFlagsFromString } from 'node:v8';
 
 /** Flags are no part of Node.js' interface: these were tried with its versions from 20 to this one. */
 const LAST_KNOWN = 24;
+const isKnown = Number.parseInt(process.versions.node, 10) <= LAST_KNOWN;
 
-export function tune() {
-  if (Number.parseInt(process.versions.node, 10) > LAST_KNOWN) return;
-  // V8 collects the young generation as a task of its own when it is nearly full
-  // after another: after a step, that is, when the next one is on its way. It is
-  // collected in time without that, when it is full.
-  setFlagsFromString('--no-minor-gc-task');
-  // A step's code, and this library's, runs a few hundred times in a long run; by
-  // default V8 would interpret most of it to the end.
-  setFlagsFromString('--interrupt-budget=10000');
+/** So many steps and answers make a process one that will see many more. */
+const LONG_LIVED = 250;
+let seen = 0;
+
+/**
+ * V8 collects the young generation as a task of its own when a task has left it
+ * nearly full: after a step, that is, when the next one is on its way. Without
+ * that it is collected when it is full, in time.
+ */
+export function collectWhenFull() {
+  if (isKnown) setFlagsFromString('--no-minor-gc-task');
+}
+
+/**
+ * Tells of a step or an answer. By default V8 interprets most of what runs a
+ * thousand times for some microseconds, this library and a step's own code
+ * included. A process that lives for long has it compiled sooner; in one that does
+ * not, compiling would cost more than it saves.
+ */
+export function countWork() {
+  if (++seen === LONG_LIVED && isKnown) setFlagsFromString('--interrupt-budget=5000');
 }
