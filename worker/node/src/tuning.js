@@ -9,7 +9,7 @@ const LAST_KNOWN = 24;
 const isKnown = Number.parseInt(process.versions.node, 10) <= LAST_KNOWN;
 
 /** So many steps and answers make a process one that will see many more. */
-const LONG_LIVED = 250;
+const LONG_LIVED = 300;
 let seen = 0;
 
 /**
