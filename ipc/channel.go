@@ -31,9 +31,10 @@ type Channel struct {
 	closing sync.Once
 	gone    chan struct{} // closed then
 
+	reader   sync.Mutex                // held while waiting for a frame without a ring
 	users    atomic.Int32              // of the ring beside the locks, see enter
 	deadline atomic.Pointer[time.Time] // of a Receive that sleeps on the ring's word
-	taken    chan struct{}             // what listen read was; room for one
+	taken    chan struct{}             // a frame that came on the socket was; room for one
 	listened chan struct{}             // closed when listen has ended
 
 	reading sync.Mutex // held by Receive, and by a Peer's Serve as long as it runs
@@ -288,14 +289,12 @@ func (c *Channel) close() error {
 		c.expel()
 		<-c.listened
 	}
-	c.socket.reader.Lock()
-	defer c.socket.reader.Unlock()
+	c.reader.Lock()
+	defer c.reader.Unlock()
 	c.receive.Lock()
 	defer c.receive.Unlock()
 	c.socket.closeFiles()
-	if f := c.receive.early.file; f != nil {
-		f.Close()
-	}
+	c.receive.early.close()
 	c.receive.inbox = inbox{err: ErrClosed}
 	if r := c.ring.Swap(nil); r != nil {
 		err = errors.Join(err, r.unmap())

@@ -30,6 +30,13 @@ type received struct {
 	file   *os.File
 }
 
+// close gives the descriptor up that came with a frame which is not wanted.
+func (f *received) close() {
+	if f.file != nil {
+		f.file.Close()
+	}
+}
+
 // Receive returns the next message. After an error there are no more, but for
 // os.ErrDeadlineExceeded, which leaves everything as it was. ErrHangUp: the
 // peer closed its end; what it had sent before was returned first. ErrClosed:
@@ -104,18 +111,65 @@ func (c *Channel) take(spin bool) (*Envelope, error) {
 	return nil, nil
 }
 
-// takeEarly returns the frame that came on the socket, if it came already.
+// announcedWithin is how long who takes an announcement waits for its frame,
+// which the peer writes next. Longer than that is for listen to wait.
+const announcedWithin = time.Millisecond
+
+// takeEarly returns the frame that came on the socket, if it came already. With a
+// ring it was announced, and is read here: listen sleeps in the runtime's poller,
+// and while goroutines that sleep on words keep the processors nobody may look
+// there for ten milliseconds.
 func (c *Channel) takeEarly() (*Envelope, error) {
-	f := c.receive.early
+	in := &c.receive
+	if c.UsesRing() && in.early.bytes == nil && in.err == nil {
+		c.came(c.socket.waitAtMost(announcedWithin, c.fetch))
+	}
+	f := in.early
 	if f.bytes == nil {
 		return nil, nil
 	}
-	c.receive.early, c.receive.announced = received{}, false
+	in.early, in.announced = received{}, false
 	e, err := c.open(f)
 	if c.UsesRing() {
-		c.taken <- struct{}{} // listen waits for it
+		// What was read with it has to be looked at too.
+		c.came(c.socket.waitAtMost(0, c.fetch))
+		select {
+		case c.taken <- struct{}{}: // listen may wait for it
+		default:
+		}
 	}
 	return e, err
+}
+
+// fetch reads the socket beside the ring until it has a frame: receive.early,
+// which is there when it returns nil.
+func (c *Channel) fetch(fd uintptr) error {
+	in := &c.receive
+	for in.early.bytes == nil {
+		f, err := c.socket.next()
+		switch {
+		case err != nil:
+			return err
+		case f.bytes == nil:
+			if err := c.socket.recv(fd); err != nil {
+				return err
+			}
+		case f.header.typ != TypeDoorbell:
+			in.early = f
+		} // a doorbell is for nobody: this side does not sleep by it
+	}
+	return nil
+}
+
+// came takes note of why nothing more comes on the socket, if that is so.
+func (c *Channel) came(err error) {
+	switch {
+	case err == nil || err == errNothing || c.receive.err != nil:
+	case c.closed.Load():
+		c.receive.err = ErrClosed
+	default:
+		c.receive.err = hangUp(err)
+	}
 }
 
 // fail has poll return err from now on.
@@ -127,16 +181,6 @@ func (c *Channel) fail(err error) {
 	}
 }
 
-func (c *Channel) readSocket() (f received, err error) {
-	c.socket.reader.Lock()
-	defer c.socket.reader.Unlock()
-	if c.closed.Load() {
-		return f, ErrClosed
-	}
-	f.header, f.bytes, f.file, err = c.socket.readFrame()
-	return f, hangUp(err)
-}
-
 // open turns a frame into an envelope.
 func (c *Channel) open(f received) (*Envelope, error) {
 	c.receivedBytes.Add(uint64(len(f.bytes)))
@@ -145,9 +189,7 @@ func (c *Channel) open(f received) (*Envelope, error) {
 		err = protocolErrorf("%s out of place", f.header.typ)
 	}
 	if err != nil {
-		if f.file != nil {
-			f.file.Close()
-		}
+		f.close()
 		return nil, err
 	}
 	e.File = f.file

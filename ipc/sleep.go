@@ -74,12 +74,7 @@ func (c *Channel) rest(how uint32) error {
 	if c.UsesRing() {
 		return c.restOnWord(how)
 	}
-	f, err := c.readSocket()
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
-	}
-	c.came(f, err)
-	return nil
+	return c.restOnSocket()
 }
 
 // restOnWord is rest with a ring. The thread sleeps, and not a goroutine in the
@@ -183,16 +178,34 @@ func (c *Channel) expel() {
 	}
 }
 
-// listen reads the socket beside the ring until its end, of which it tells:
-// frames that are announced in the ring, doorbells, and the hang-up.
+// restOnSocket is rest without a ring: it waits for the next frame.
+func (c *Channel) restOnSocket() error {
+	c.reader.Lock()
+	defer c.reader.Unlock()
+	f, err := c.socket.readFrame()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	c.receive.Lock()
+	defer c.receive.Unlock()
+	if err == nil {
+		c.receive.early = f
+	}
+	c.came(err)
+	return nil
+}
+
+// listen waits for the socket beside the ring until its end, of which it tells,
+// and for frames that come there late or are not announced at all.
 func (c *Channel) listen() {
 	defer close(c.listened)
 	for {
-		f, err := c.readSocket()
-		if err == nil && f.header.typ == TypeDoorbell {
-			continue // to nobody who sleeps by it
+		err := c.socket.wait(c.locked(c.fetch))
+		if err != nil {
+			c.receive.Lock()
+			c.came(err)
+			c.receive.Unlock()
 		}
-		c.came(f, err)
 		c.rouse()
 		if err != nil {
 			return
@@ -205,17 +218,11 @@ func (c *Channel) listen() {
 	}
 }
 
-// came puts down what was read from the socket.
-func (c *Channel) came(f received, err error) {
-	c.receive.Lock()
-	defer c.receive.Unlock()
-	in := &c.receive
-	switch {
-	case err != nil && c.closed.Load():
-		in.err = ErrClosed
-	case err != nil && in.err == nil:
-		in.err = err
-	case err == nil:
-		in.early = f
+// locked is read with receive held.
+func (c *Channel) locked(read func(fd uintptr) error) func(fd uintptr) error {
+	return func(fd uintptr) error {
+		c.receive.Lock()
+		defer c.receive.Unlock()
+		return read(fd)
 	}
 }

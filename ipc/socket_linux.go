@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
@@ -60,11 +59,11 @@ func FileConn(f *os.File) (*net.UnixConn, error) {
 type socket struct {
 	conn *net.UnixConn
 
-	reader sync.Mutex // held while reading; guards what follows
-	buf    []byte     // read buffer; buf[r:w] is unread
-	r, w   int
-	oob    []byte
-	files  []*os.File // received, not yet claimed by a frame
+	// The reader's.
+	buf   []byte // buf[r:w] is unread
+	r, w  int
+	oob   []byte
+	files []*os.File // received, not yet claimed by a frame
 }
 
 func newSocket(c *net.UnixConn) *socket {
@@ -118,85 +117,141 @@ func (s *socket) peerGone() error {
 	return hangUp(err)
 }
 
-// readFrame returns the next frame's bytes, valid until the next call, and the
-// descriptor that came with it.
-func (s *socket) readFrame() (header, []byte, *os.File, error) {
-	if err := s.fill(HeaderSize); err != nil {
-		return header{}, nil, nil, err
+// errNothing is returned by recv when it would have to wait.
+var errNothing = errors.New("ipc: nothing to read")
+
+// readFrame waits for the next frame and returns it; its bytes are valid until
+// the socket is read again.
+func (s *socket) readFrame() (received, error) {
+	for {
+		f, err := s.next()
+		if f.bytes != nil || err != nil {
+			return f, err
+		}
+		if err := s.wait(s.recv); err != nil {
+			return received{}, err
+		}
 	}
-	h, err := parseHeader(s.buf[s.r:])
-	if err != nil {
-		return h, nil, nil, err
+}
+
+// next returns the next frame, if it was read already.
+func (s *socket) next() (received, error) {
+	unread := s.buf[s.r:s.w]
+	if len(unread) < HeaderSize {
+		return received{}, nil
 	}
-	if err := s.fill(int(h.size)); err != nil {
-		return h, nil, nil, err
+	h, err := parseHeader(unread)
+	if err != nil || len(unread) < int(h.size) {
+		return received{}, err
 	}
-	b := s.buf[s.r : s.r+int(h.size)]
+	f := received{header: h, bytes: unread[:h.size]}
 	s.r += int(h.size)
-	var f *os.File
 	if h.files == 1 {
 		if len(s.files) == 0 {
-			return h, nil, nil, protocolErrorf("%s: a descriptor was declared and none was sent", h.typ)
+			return received{}, protocolErrorf("%s: a descriptor was declared and none was sent", h.typ)
 		}
-		f, s.files = s.files[0], s.files[1:]
+		f.file, s.files = s.files[0], s.files[1:]
 	}
 	// Descriptors arrive no later than the first byte of their frame, and a
 	// read does not go past the bytes that a later descriptor is attached to.
 	if s.r == s.w && len(s.files) > 0 {
-		if f != nil {
-			f.Close()
-		}
-		return h, nil, nil, protocolErrorf("%s: %d descriptors came that no frame declares", h.typ, len(s.files))
+		f.close()
+		return received{}, protocolErrorf("%s: %d descriptors came that no frame declares", h.typ, len(s.files))
 	}
-	return h, b, f, nil
+	return f, nil
 }
 
-// fill makes at least n unread bytes available.
-func (s *socket) fill(n int) error {
-	if s.w-s.r >= n {
+// wait calls read with the descriptor until it does not return errNothing,
+// whenever there may be something to read, and returns what it returned.
+func (s *socket) wait(read func(fd uintptr) error) error {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		failed = read(fd)
+		return failed != errNothing
+	})
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// waitAtMost calls read like wait, but once, or twice with so much time in
+// between, while the thread sleeps.
+func (s *socket) waitAtMost(limit time.Duration, read func(fd uintptr) error) error {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		if failed = read(fd); failed != errNothing || limit == 0 {
+			return
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(limit.Milliseconds()))
+		failed = read(fd)
+	})
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// recv reads once, and does not wait: errNothing.
+func (s *socket) recv(fd uintptr) error {
+	s.makeRoom()
+	n, oobn, flags, _, err := unix.Recvmsg(int(fd), s.buf[s.w:], s.oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	switch err {
+	case nil:
+	case unix.EAGAIN:
+		return errNothing
+	case unix.EINTR:
 		return nil
+	case unix.ECONNRESET:
+		n, oobn, flags = 0, 0, 0
+	default:
+		return os.NewSyscallError("recvmsg", err)
 	}
-	if s.r > 0 {
-		s.w = copy(s.buf, s.buf[s.r:s.w])
-		s.r = 0
-	}
-	switch {
-	case n > len(s.buf):
-		grown := make([]byte, align(n+readSize))
-		copy(grown, s.buf[:s.w])
-		s.buf = grown
-	case s.w == 0 && len(s.buf) > maxIdleBuffer && n <= readSize:
-		s.buf = make([]byte, readSize)
-	}
-	for s.w < n {
-		err := hangUp(s.read())
-		if err == ErrHangUp && s.w > 0 {
-			return fmt.Errorf("%w in the middle of a frame, after %d bytes of it", ErrHangUp, s.w)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *socket) read() error {
-	n, oobn, flags, _, err := s.conn.ReadMsgUnix(s.buf[s.w:], s.oob)
 	if oobn > 0 {
 		if err := s.takeFiles(s.oob[:oobn]); err != nil {
 			return err
 		}
 	}
 	switch {
-	case err != nil:
-		return err
 	case flags&unix.MSG_CTRUNC != 0:
 		return protocolErrorf("more than %d descriptors in one message", maxUnclaimedFiles)
+	case n == 0 && s.w > s.r:
+		return fmt.Errorf("%w in the middle of a frame, after %d bytes of it", ErrHangUp, s.w-s.r)
 	case n == 0:
-		return io.EOF
+		return ErrHangUp
 	}
 	s.w += n
 	return nil
+}
+
+// makeRoom has room for the rest of the frame whose first bytes were read.
+func (s *socket) makeRoom() {
+	need := HeaderSize
+	if unread := s.buf[s.r:s.w]; len(unread) >= HeaderSize {
+		if h, err := parseHeader(unread); err == nil {
+			need = int(h.size)
+		}
+	}
+	if s.r > 0 {
+		s.w = copy(s.buf, s.buf[s.r:s.w])
+		s.r = 0
+	}
+	switch {
+	case need > len(s.buf):
+		grown := make([]byte, align(need+readSize))
+		copy(grown, s.buf[:s.w])
+		s.buf = grown
+	case s.w == 0 && len(s.buf) > maxIdleBuffer:
+		s.buf = make([]byte, readSize)
+	}
 }
 
 func (s *socket) takeFiles(oob []byte) error {
