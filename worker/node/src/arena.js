@@ -206,15 +206,21 @@ export class Arena {
    */
   publish() {
     const blocks = this.#pending;
-    for (const { segment } of blocks) {
-      const s = this.#segments.get(segment);
-      if (s.sent) continue;
-      libc.addSeals(s.fd, libc.SEAL_FUTURE_WRITE | libc.SEAL_SEAL);
-      this.#announce(s);
-      s.sent = true;
-    }
+    for (const { segment } of blocks) this.#send(this.#segments.get(segment));
     this.#pending = [];
     return blocks;
+  }
+
+  /** Announces the segment that is filled now, if there is one, so that the first message which publishes need not. */
+  offer() {
+    if (this.#current) this.#send(this.#current);
+  }
+
+  #send(s) {
+    if (s.sent) return;
+    libc.addSeals(s.fd, libc.SEAL_FUTURE_WRITE | libc.SEAL_SEAL);
+    this.#announce(s);
+    s.sent = true;
   }
 
   /** Frees what was committed and not published. */

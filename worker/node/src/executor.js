@@ -243,9 +243,9 @@ class Executor {
   }
 
   /**
-   * Makes a result, throws it away and is idle, so that the first real one finds
-   * the arena's memory made, the code compiled and Node.js' clock loaded: about
-   * three milliseconds.
+   * Makes a result, throws it away, sends a message and is idle, so that the first
+   * real result finds the arena's memory made and announced, the code compiled
+   * and Node.js' clock loaded: some milliseconds.
    */
   #rehearse() {
     if (this.#current) return;
@@ -256,6 +256,9 @@ class Executor {
     } finally {
       this.#arena.abort();
       rehearsal.close();
+      this.#arena.offer();
+      this.#channel.alert();
+      this.#channel.send({ id: 0n, message: { type: 'ping' } });
       this.#channel.idle();
     }
   }
