@@ -15,9 +15,9 @@ import { flowOf } from './flow.js';
 import { forwardOf } from './forward.js';
 import { Lanes } from './lanes.js';
 import { close, exitNow, hasFutex } from './libc.js';
-import { collectWhenFull, countWork } from './tuning.js';
 import { Segments } from './segments.js';
 import { installStructuredClone } from './clone.js';
+import { collectWhenFull, countWork } from './tuning.js';
 import { ProtocolError } from './wire.js';
 
 const VERSION = 1;
@@ -243,9 +243,9 @@ class Executor {
   }
 
   /**
-   * Makes a result, throws it away, sends a message and is idle, so that the first
-   * real result finds the arena's memory made and announced, the code compiled
-   * and Node.js' clock loaded: some milliseconds.
+   * Makes a result, throws it away and is idle, so that the first real one finds
+   * the arena's memory made and announced, the code compiled and Node.js' clock
+   * loaded: some milliseconds.
    */
   #rehearse() {
     if (this.#current) return;
@@ -257,8 +257,6 @@ class Executor {
       this.#arena.abort();
       rehearsal.close();
       this.#arena.offer();
-      this.#channel.alert();
-      this.#channel.send({ id: 0n, message: { type: 'ping' } });
       this.#channel.idle();
     }
   }

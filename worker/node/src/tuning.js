@@ -4,9 +4,12 @@
  */
 import { setFlagsFromString } from 'node:v8';
 
-/** Flags are no part of Node.js' interface: these were tried with its versions from 20 to this one. */
-const LAST_KNOWN = 24;
-const isKnown = Number.parseInt(process.versions.node, 10) <= LAST_KNOWN;
+const major = Number.parseInt(process.versions.node, 10);
+
+/** Flags are no part of Node.js' interface: the last version that each was tried with. */
+const MINOR_GC_TASK = 24;
+/** Later versions have a compiler between the interpreter and the slow one, and no such flag. */
+const INTERRUPT_BUDGET = 20;
 
 /** So many steps and answers make a process one that will see many more. */
 const LONG_LIVED = 300;
@@ -18,7 +21,7 @@ let seen = 0;
  * that it is collected when it is full, in time.
  */
 export function collectWhenFull() {
-  if (isKnown) setFlagsFromString('--no-minor-gc-task');
+  if (major <= MINOR_GC_TASK) setFlagsFromString('--no-minor-gc-task');
 }
 
 /**
@@ -28,5 +31,5 @@ export function collectWhenFull() {
  * not, compiling would cost more than it saves.
  */
 export function countWork() {
-  if (++seen === LONG_LIVED && isKnown) setFlagsFromString('--interrupt-budget=5000');
+  if (++seen === LONG_LIVED && major <= INTERRUPT_BUDGET) setFlagsFromString('--interrupt-budget=5000');
 }

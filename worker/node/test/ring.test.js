@@ -170,6 +170,7 @@ test('frames on the socket wait for their announcement, and doorbells are none',
   h.lanes.out.write(frame('from-socket'));
   h.lanes.out.write(frame('ping', 3n));
   h.socket.write(frame('doorbell'));
+  while (h.got.length < 1) await turns();
   await delay(5);
   assert.deepEqual(h.got.map(({ id }) => id), [1n]);
   const file = libc.memfdCreate('x');
