@@ -158,6 +158,38 @@ func TestUnannouncedFrameOnTheSocket(t *testing.T) {
 			wantProtocolError(t, err, "out of place")
 		}
 	})
+	t.Run("beside one that is announced", func(t *testing.T) {
+		noLeaks(t)
+		channel, in, _, peer := hostileRing(t)
+		copy(in.data, announcement)
+		in.written.Store(uint64(len(announcement)))
+		// All in one read: what lies behind the first frame is not forgotten.
+		one := frameOf(t, Envelope{ID: 4, Message: &Ping{}})
+		sendRaw(t, peer.socket.conn, append(append(append([]byte(nil), one...), doorbellFrame...), one...))
+		if e := mustReceive(t, channel); e.ID != 4 {
+			t.Fatal(e)
+		}
+		_, err := channel.Receive()
+		wantProtocolError(t, err, "does not announce")
+	})
+	t.Run("announced, sent late and in pieces", func(t *testing.T) {
+		noLeaks(t)
+		channel, in, _, peer := hostileRing(t)
+		frame := frameOf(t, Envelope{ID: 4, Message: &Log{Message: string(make([]byte, 1000))}})
+		copy(in.data, announcement)
+		in.written.Store(uint64(len(announcement)))
+		go func() {
+			for i := 0; i < len(frame); i += 300 {
+				time.Sleep(3 * time.Millisecond)
+				sendRaw(t, peer.socket.conn, frame[i:min(i+300, len(frame))])
+			}
+		}()
+		within(t, "Receive", func() {
+			if e := mustReceive(t, channel); e.ID != 4 {
+				t.Error(e)
+			}
+		})
+	})
 	t.Run("announced, never sent", func(t *testing.T) {
 		noLeaks(t)
 		channel, in, _, peer := hostileRing(t)

@@ -229,3 +229,138 @@ func TestIdleWakes(t *testing.T) {
 		t.Errorf("the reader slept %d times in 100 ms", n)
 	}
 }
+
+// What was put is there for a reader who looks, and wakes one who sleeps only
+// once it is flushed, or followed by a message that is sent.
+func TestPut(t *testing.T) {
+	noLeaks(t)
+	c, _, out, peer := hostileRing(t)
+	for name, tell := range map[string]func() error{
+		"flush":   c.Flush,
+		"send":    func() error { return c.Send(&Envelope{ID: 2, Message: new(Ping)}) },
+		"a frame": func() error { return c.Send(&Envelope{ID: 2, Message: &Attach{Segment: 1}, File: os.Stderr}) },
+	} {
+		out.asleep.Store(wakeOnWord)
+		if err := c.Put(&Envelope{ID: 1, Message: new(Ping)}); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.asleep.Load(); got != wakeOnWord {
+			t.Errorf("%s: the word is %d before", name, got)
+		}
+		if err := tell(); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.asleep.Load(); got != awake {
+			t.Errorf("%s: the word is %d after", name, got)
+		}
+		if e := mustReceive(t, peer); e.ID != 1 {
+			t.Errorf("%s: message %d came", name, e.ID)
+		}
+		if name != "flush" {
+			e := mustReceive(t, peer)
+			if e.File != nil {
+				e.File.Close()
+			}
+		}
+	}
+	c.Close()
+	if err := c.Put(&Envelope{Message: new(Ping)}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Put() = %v", err)
+	}
+	if err := c.Flush(); !errors.Is(err, ErrClosed) {
+		t.Errorf("Flush() = %v", err)
+	}
+}
+
+// Who sleeps on the word is woken ahead of a message; who sleeps on the socket,
+// or has no ring, is left alone.
+func TestAlert(t *testing.T) {
+	noLeaks(t)
+	c, _, out, _ := hostileRing(t)
+	for how, want := range map[uint32]uint32{awake: awake, wakeByDoor: wakeByDoor, wakeOnWord: awake, 31: awake} {
+		out.asleep.Store(how)
+		c.Alert()
+		if got := out.asleep.Load(); got != want {
+			t.Errorf("the word was %d and is %d, want %d", how, got, want)
+		}
+	}
+	c.Close()
+	c.Alert()
+	plain, _ := hostilePair(t)
+	plain.Alert()
+}
+
+// A reader who was alerted gets the message that follows, whenever it follows.
+func TestAlerted(t *testing.T) {
+	noLeaks(t)
+	a, b := channelPair(t, []string{CapabilityRing})
+	for i := range uint64(300) {
+		got := make(chan *Envelope, 1)
+		go func() { got <- mustReceive(t, b) }()
+		time.Sleep(time.Duration(i%7) * 50 * time.Microsecond)
+		a.Alert()
+		time.Sleep(time.Duration(i%11) * 40 * time.Microsecond)
+		mustSend(t, a, &Envelope{ID: i, Message: new(Ping)})
+		within(t, "Receive", func() {
+			if e := <-got; e.ID != i {
+				t.Errorf("message %d came, want %d", e.ID, i)
+			}
+		})
+	}
+}
+
+// Alerts with nothing after them do not get a peer a core of this side.
+func TestIdleAlerts(t *testing.T) {
+	noLeaks(t)
+	a, b := channelPair(t, []string{CapabilityRing})
+	received := make(chan error, 1)
+	go func() {
+		_, err := b.Receive()
+		received <- err
+	}()
+	time.Sleep(10 * time.Millisecond)
+	before := processorTime(t)
+	alerts := 0
+	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until); alerts++ {
+		a.Alert()
+		time.Sleep(200 * time.Microsecond)
+	}
+	if used := processorTime(t) - before; used > 150*time.Millisecond {
+		t.Errorf("%d alerts took %v of processor time in 300 ms", alerts, used)
+	}
+	a.Close()
+	within(t, "Receive", func() {
+		if err := <-received; !errors.Is(err, ErrHangUp) {
+			t.Error(err)
+		}
+	})
+}
+
+// A call that comes while the helper is at work wakes Serve; one that comes when
+// it has said that it is back is left to it.
+func TestAttend(t *testing.T) {
+	noLeaks(t)
+	a, b := channelPair(t, []string{CapabilityRing})
+	p := NewPeer(a)
+	var handled atomic.Int64
+	go p.Serve(func(*Envelope) error { handled.Add(1); return nil })
+	defer func() { p.Close(); <-p.Done() }()
+	for range 50 {
+		before := handled.Load()
+		p.Attend()
+		mustSend(t, b, &Envelope{Message: new(Ping)})
+		within(t, "Help", func() {
+			for handled.Load() == before {
+				p.Help(func() bool { return handled.Load() > before }, t.Context())
+			}
+		})
+	}
+	// Without a helper to come, Serve is woken again.
+	before := handled.Load()
+	mustSend(t, b, &Envelope{Message: new(Ping)})
+	within(t, "Serve", func() {
+		for handled.Load() == before {
+			time.Sleep(100 * time.Microsecond)
+		}
+	})
+}

@@ -103,6 +103,17 @@ test('answers come in any order', async () => {
   assert.deepEqual((await done('parallel')).state, { list: [3, 1, 2] });
 });
 
+test('who waits for an answer notices what else goes on', async () => {
+  s.onCall = async ({ table }) => {
+    const { late } = s.read(table);
+    if (late) await new Promise((resolve) => setTimeout(resolve, 60));
+    return { late: late ?? false };
+  };
+  const { state } = await done('keepsTurning');
+  assert.ok(state.ticks >= 10, `${state.ticks} ticks of 1 ms in 60 ms`);
+  assert.deepEqual([state.late, state.first], [true, 'read']);
+});
+
 test('calls that nobody waits for end with the step, late answers are ignored', async () => {
   let answer;
   s.onCall = () => new Promise((resolve) => (answer = resolve));

@@ -248,6 +248,18 @@ test('large frames and descriptors are announced, and who sleeps is woken', asyn
   h.close();
 });
 
+test('who sleeps on the word is woken ahead of a message', () => {
+  const h = new Hands();
+  const { words, asleep } = h.lanes.in;
+  for (const [how, left] of [[Asleep.NO, 0], [Asleep.ON_SOCKET, 1], [Asleep.ON_WORD, 0], [31, 0]]) {
+    Atomics.store(words, asleep, how);
+    h.channel.alert();
+    assert.equal(Atomics.load(words, asleep), left);
+  }
+  h.close();
+  h.channel.alert();
+});
+
 test('a peer that makes no room is given up, and one that hangs up sooner', () => {
   const h = new Hands(SIZE, { sendTimeout: 100 });
   const fill = () => {
@@ -329,6 +341,7 @@ test('nobody sleeps through a message, whenever it comes', { timeout: 60_000 }, 
     await echo.send({ id: BigInt(i), message: { type: 'ping' } });
     const until = performance.now() + (Math.random() < 0.02 ? 6 : 0.1) * Math.random();
     if (Math.random() < 0.5) while (performance.now() < until);
+    if (Math.random() < 0.3) echo.channel.alert();
   }
   await echo.stop();
 });
