@@ -60,7 +60,7 @@ func (b *flow) pages() error {
 		{"Go", path, []string{b.self, asWorker}},
 		// With a young generation that has its full size from the start: by
 		// default it grows over thousands of pages, to three times 16 MB.
-		{"JavaScript", lines, []string{"node", "--min-semi-space-size=4", "--max-semi-space-size=4", filepath.Join(root, "bench/flow/steps.mjs")}},
+		{"JavaScript", lines, []string{"node", "--max-semi-space-size=1", filepath.Join(root, "bench/flow/steps.mjs")}},
 	} {
 		low, err := b.passes(l.argv, l.path, few, 1, true)
 		if err != nil {
