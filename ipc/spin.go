@@ -26,10 +26,6 @@ const (
 	// sharedWaits is for how many waits a reader takes the peer to share its
 	// core, once giving the core away has brought a message.
 	sharedWaits = 64
-	// goYieldAfter is when the reader lets other goroutines run too. It is not
-	// done earlier because each time it may wake a thread, which costs more
-	// than most waits, and other goroutines have the other processors.
-	goYieldAfter = 20 * time.Microsecond
 	// pollsPerCheck is how often the ring is looked at between two looks at the
 	// clock.
 	pollsPerCheck = 64
