@@ -141,11 +141,15 @@ func (c *Channel) takeEarly() (*Envelope, error) {
 	return e, err
 }
 
-// fetch reads the socket beside the ring until it has a frame: receive.early,
-// which is there when it returns nil.
+// mostDoorbells is how many doorbells fetch passes over: a peer that floods does
+// not keep the lock.
+const mostDoorbells = 64
+
+// fetch reads the socket beside the ring until it has a frame, receive.early, or
+// has seen too many that are none.
 func (c *Channel) fetch(fd uintptr) error {
 	in := &c.receive
-	for in.early.bytes == nil {
+	for doorbells := 0; in.early.bytes == nil && doorbells < mostDoorbells; {
 		f, err := c.socket.next()
 		switch {
 		case err != nil:
@@ -156,7 +160,9 @@ func (c *Channel) fetch(fd uintptr) error {
 			}
 		case f.header.typ != TypeDoorbell:
 			in.early = f
-		} // a doorbell is for nobody: this side does not sleep by it
+		default: // for nobody: this side does not sleep by it
+			doorbells++
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -256,4 +257,31 @@ func TestRingUnderChange(t *testing.T) {
 		channel.Close()
 		peer.Close()
 	}
+}
+
+// A peer that floods the socket with doorbells keeps nobody from its ring, nor
+// from closing the channel.
+func TestDoorbellFlood(t *testing.T) {
+	noLeaks(t)
+	channel, _, _, peer := hostileRing(t)
+	flood := slices.Repeat(doorbellFrame, 500)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			if _, err := peer.socket.conn.Write(flood); err != nil {
+				return
+			}
+		}
+	}()
+	for i := range uint64(200) {
+		mustSend(t, peer, &Envelope{ID: i, Message: new(Ping)})
+		within(t, "Receive", func() {
+			if e := mustReceive(t, channel); e.ID != i {
+				t.Errorf("message %d came, want %d", e.ID, i)
+			}
+		})
+	}
+	within(t, "Close", func() { channel.Close() })
+	within(t, "the flood", func() { <-stopped })
 }

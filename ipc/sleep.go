@@ -201,10 +201,12 @@ func (c *Channel) listen() {
 	defer close(c.listened)
 	for {
 		err := c.socket.wait(c.locked(c.fetch))
-		if err != nil {
-			c.receive.Lock()
-			c.came(err)
-			c.receive.Unlock()
+		c.receive.Lock()
+		c.came(err)
+		isHere := c.receive.early.bytes != nil
+		c.receive.Unlock()
+		if err == nil && !isHere {
+			continue
 		}
 		c.rouse()
 		if err != nil {
