@@ -43,6 +43,7 @@ var lifeCases = []testCase{
 	{"life/sigint", "SIGINT, which a terminal sends to everybody, neither ends it nor its step", func(c *check) {
 		s := c.start(how{})
 		c.must(unix.Kill(int(s.hello.PID), unix.SIGINT))
+		time.Sleep(100 * time.Millisecond) // an answer may be faster than a signal
 		s.ping()
 		r := s.begin("nap", c.document(`{"a":1}`))
 		time.Sleep(100 * time.Millisecond)
