@@ -162,8 +162,7 @@ func TestUnannouncedFrameOnTheSocket(t *testing.T) {
 	t.Run("beside one that is announced", func(t *testing.T) {
 		noLeaks(t)
 		channel, in, _, peer := hostileRing(t)
-		copy(in.data, announcement)
-		in.written.Store(uint64(len(announcement)))
+		announce(in)
 		// All in one read: what lies behind the first frame is not forgotten.
 		one := frameOf(t, Envelope{ID: 4, Message: &Ping{}})
 		sendRaw(t, peer.socket.conn, append(append(append([]byte(nil), one...), doorbellFrame...), one...))
@@ -177,8 +176,7 @@ func TestUnannouncedFrameOnTheSocket(t *testing.T) {
 		noLeaks(t)
 		channel, in, _, peer := hostileRing(t)
 		frame := frameOf(t, Envelope{ID: 4, Message: &Log{Message: string(make([]byte, 1000))}})
-		copy(in.data, announcement)
-		in.written.Store(uint64(len(announcement)))
+		announce(in)
 		go func() {
 			for i := 0; i < len(frame); i += 300 {
 				time.Sleep(3 * time.Millisecond)
@@ -194,8 +192,7 @@ func TestUnannouncedFrameOnTheSocket(t *testing.T) {
 	t.Run("announced, never sent", func(t *testing.T) {
 		noLeaks(t)
 		channel, in, _, peer := hostileRing(t)
-		copy(in.data, announcement)
-		in.written.Store(uint64(len(announcement)))
+		announce(in)
 		channel.SetReceiveDeadline(time.Now().Add(10 * time.Millisecond))
 		if _, err := channel.Receive(); err == nil {
 			t.Fatal("a message out of nothing")
@@ -211,6 +208,13 @@ func TestUnannouncedFrameOnTheSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// announce writes the ring's first frame: one that says that the next is on the
+// socket.
+func announce(in lane) {
+	copy(in.data, announcement)
+	in.written.Store(uint64(len(announcement)))
 }
 
 // A peer that changes everything in the ring at random at every moment gets an

@@ -200,7 +200,11 @@ func (c *Channel) restOnSocket() error {
 func (c *Channel) listen() {
 	defer close(c.listened)
 	for {
-		err := c.socket.wait(c.locked(c.fetch))
+		err := c.socket.wait(func(fd uintptr) error {
+			c.receive.Lock()
+			defer c.receive.Unlock()
+			return c.fetch(fd)
+		})
 		c.receive.Lock()
 		c.came(err)
 		isHere := c.receive.early.bytes != nil
@@ -217,14 +221,5 @@ func (c *Channel) listen() {
 		case <-c.gone:
 			return
 		}
-	}
-}
-
-// locked is read with receive held.
-func (c *Channel) locked(read func(fd uintptr) error) func(fd uintptr) error {
-	return func(fd uintptr) error {
-		c.receive.Lock()
-		defer c.receive.Unlock()
-		return read(fd)
 	}
 }

@@ -123,24 +123,37 @@ func TestAnnouncementWakes(t *testing.T) {
 	}
 }
 
+// countingPeer returns a peer whose Serve counts what it handles, and the other
+// end of its ring.
+func countingPeer(t *testing.T) (p *Peer, other *Channel, handled *atomic.Int64) {
+	t.Helper()
+	a, other := channelPair(t, []string{CapabilityRing})
+	p, handled = NewPeer(a), new(atomic.Int64)
+	go p.Serve(func(*Envelope) error { handled.Add(1); return nil })
+	t.Cleanup(func() { p.Close(); <-p.Done() })
+	return p, other, handled
+}
+
+// mustServe sends a message that nobody but Serve is there for.
+func mustServe(t *testing.T, other *Channel, handled *atomic.Int64) {
+	t.Helper()
+	before := handled.Load()
+	mustSend(t, other, &Envelope{Message: new(Ping)})
+	within(t, "Serve", func() {
+		for handled.Load() == before {
+			time.Sleep(100 * time.Microsecond)
+		}
+	})
+}
+
 // A helper sleeps until its context ends, until it is roused, or until the
 // message has come that it waits for; Serve goes on after it.
 func TestHelperSleeps(t *testing.T) {
 	noLeaks(t)
-	a, b := channelPair(t, []string{CapabilityRing})
-	p := NewPeer(a)
-	var handled atomic.Int64
-	go p.Serve(func(*Envelope) error { handled.Add(1); return nil })
-	defer func() { p.Close(); <-p.Done() }()
+	p, b, handled := countingPeer(t)
 	served := func() {
 		t.Helper()
-		before := handled.Load()
-		mustSend(t, b, &Envelope{Message: new(Ping)})
-		within(t, "Serve", func() {
-			for handled.Load() == before {
-				time.Sleep(100 * time.Microsecond)
-			}
-		})
+		mustServe(t, b, handled)
 	}
 	for range 20 {
 		served()
@@ -340,11 +353,7 @@ func TestIdleAlerts(t *testing.T) {
 // it has said that it is back is left to it.
 func TestAttend(t *testing.T) {
 	noLeaks(t)
-	a, b := channelPair(t, []string{CapabilityRing})
-	p := NewPeer(a)
-	var handled atomic.Int64
-	go p.Serve(func(*Envelope) error { handled.Add(1); return nil })
-	defer func() { p.Close(); <-p.Done() }()
+	p, b, handled := countingPeer(t)
 	for range 50 {
 		before := handled.Load()
 		p.Attend()
@@ -356,11 +365,5 @@ func TestAttend(t *testing.T) {
 		})
 	}
 	// Without a helper to come, Serve is woken again.
-	before := handled.Load()
-	mustSend(t, b, &Envelope{Message: new(Ping)})
-	within(t, "Serve", func() {
-		for handled.Load() == before {
-			time.Sleep(100 * time.Microsecond)
-		}
-	})
+	mustServe(t, b, handled)
 }
