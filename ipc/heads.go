@@ -143,12 +143,15 @@ func (m *Execute) appendHead(e *encoder) {
 	e.u64(m.Budget)
 	e.str(m.Upstream)
 	e.strs(m.Conditions)
+	e.u64(m.After)
+	e.strs(m.Needs)
 }
 func (m *Execute) parseHead(d *decoder) {
 	m.Code, m.Run, m.Step, m.Attempt = d.u64(), d.str(), d.str(), d.u32()
 	m.Timeout = time.Duration(min(d.u64(), math.MaxInt64))
 	m.MemoryLimit, m.Budget = d.u64(), d.u64()
-	m.Upstream, m.Conditions = d.str(), d.strs()
+	m.Upstream, m.Conditions, m.After = d.str(), d.strs(), d.u64()
+	m.Needs = d.strs()
 }
 
 func (*Done) Type() Type { return TypeDone }

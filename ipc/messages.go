@@ -22,6 +22,9 @@ const (
 	// CapabilityConditions is the evaluation of edge conditions by the
 	// executor, where the state is live.
 	CapabilityConditions = "conditions"
+	// CapabilityAhead is an execute that is sent before the one it follows has
+	// been answered: see Execute.After.
+	CapabilityAhead = "ahead"
 )
 
 // Hello is an executor's first message.
@@ -106,7 +109,21 @@ type Execute struct {
 	// Conditions are the step's outgoing edge conditions, when the executor has
 	// CapabilityConditions.
 	Conditions []string
+	// After, with CapabilityAhead, is the id of the execute that this one follows:
+	// the last one before it, answered or not. The step's input is then what that
+	// one is answered with, with the rows of this frame's table set in it. It is
+	// answered with a Fail that has no Started, and not begun, unless that one was
+	// answered with a Done that leaves nothing open: PROTOCOL.md says what.
+	After uint64
+	// Needs are keys that the state must have then, each with a value that is not
+	// null, false, 0 or "": what is to be done without is not the executor's to
+	// know. Only with After.
+	Needs []string
 }
+
+// LongestNone is the length in bytes of the longest JSON text that is taken for
+// one of null, false, 0 and "".
+const LongestNone = 8
 
 // Verdict is the outcome of one condition.
 type Verdict struct {

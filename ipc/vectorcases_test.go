@@ -46,6 +46,8 @@ func vectorCases() []vectorCase {
 			Spec: `{"argv":["jq",".data | length"],"stdin":"state","stdout":{"key":"count","encoding":"json"}}`}}},
 		{name: "execute", e: Envelope{ID: 1, Message: &Execute{Code: 1, Run: "run-1", Step: "clean", Attempt: 1, Timeout: 30 * time.Second,
 			MemoryLimit: 512 << 20, Budget: 1 << 30, Upstream: "fetch", Conditions: []string{"!state.errors", "state.data.length > 0"}}, State: state}},
+		{name: "execute ahead", e: Envelope{ID: 2, Message: &Execute{Code: 2, Run: "run-1", Step: "load", Attempt: 1, Upstream: "clean", After: 1, Needs: []string{"data"}},
+			State: Table{Kind: KindObject, Rows: []Row{{Key: "configuration", Spans: []shm.Ref{ref(9<<32|3, 0, 2, shm.JSON)}}}}}},
 		{name: "execute without a state", e: Envelope{ID: math.MaxUint64, Message: &Execute{}}},
 		{name: "execute on an empty object", e: Envelope{ID: 1 << 53, Message: &Execute{Timeout: math.MaxInt64}, State: Table{Kind: KindObject}}},
 		{name: "execute on a bare value", e: Envelope{ID: 3, Message: &Execute{Code: 2, Step: "s"}, State: value}},

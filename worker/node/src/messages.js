@@ -53,7 +53,7 @@ export const MESSAGES = {
   detach: [4, { segments: ids }],
   release: [5, { blocks }],
   prepare: [6, { code: u64, kind: str, spec: str }],
-  execute: [7, { code: u64, run: str, step: str, attempt: u32, timeout: u64, memoryLimit: u64, budget: u64, upstream: str, conditions: strs }],
+  execute: [7, { code: u64, run: str, step: str, attempt: u32, timeout: u64, memoryLimit: u64, budget: u64, upstream: str, conditions: strs, after: u64, needs: strs }],
   done: [8, { started: u64, finished: u64, blocks, decoded: u64, encoded: u64, verdicts }],
   fail: [9, { started: u64, finished: u64, severity: str, name: str, message: str, details: str }],
   cancel: [10, { reason: str }],

@@ -185,7 +185,7 @@ export class Supervisor {
     const input = state?.rows ? state : this.table(state);
     this.arena.publish();
     const from = this.logs.length;
-    const request = this.request({ type: 'execute', code, run: 'run', step: 'step', attempt: 1, timeout: 0n, memoryLimit: 0n, budget: 0n, upstream: 'before', conditions: [], ...options }, input);
+    const request = this.request({ type: 'execute', code, run: 'run', step: 'step', attempt: 1, timeout: 0n, memoryLimit: 0n, budget: 0n, upstream: 'before', conditions: [], after: 0n, ...options }, input);
     const { message, table } = await request;
     if (message.type === 'done') this.#blocks.push(...message.blocks);
     return { ...message, input, table, logs: this.logs.slice(from), state: message.type === 'done' ? this.read(table) : undefined };

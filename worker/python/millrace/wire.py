@@ -190,7 +190,7 @@ FIELDS = {
     "prepare": (("code", "u64"), ("kind", "str"), ("spec", "str")),
     "execute": (
         ("code", "u64"), ("run", "str"), ("step", "str"), ("attempt", "u32"), ("timeout", "u64"),
-        ("memory_limit", "u64"), ("budget", "u64"), ("upstream", "str"), ("conditions", "strs"),
+        ("memory_limit", "u64"), ("budget", "u64"), ("upstream", "str"), ("conditions", "strs"), ("after", "u64"), ("needs", "strs"),
     ),
     "done": (("started", "u64"), ("finished", "u64"), ("blocks", "blocks"), ("decoded", "u64"), ("encoded", "u64"), ("verdicts", "verdicts")),
     "fail": (("started", "u64"), ("finished", "u64"), ("severity", "str"), ("name", "str"), ("message", "str"), ("details", "str")),

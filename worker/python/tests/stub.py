@@ -101,7 +101,7 @@ class Supervisor:
     def start(self, code, table, **fields):
         table = self.publish(table)
         self._last_id += 1
-        given = {"run": "r1", "step": "s1", "attempt": 1, "timeout": 0, "memory_limit": 0, "budget": 0, "upstream": "", "conditions": []}
+        given = {"run": "r1", "step": "s1", "attempt": 1, "timeout": 0, "memory_limit": 0, "budget": 0, "upstream": "", "conditions": [], "after": 0, "needs": []}
         self.send("execute", self._last_id, table, code=code, **{**given, **fields})
         return self._last_id
 
