@@ -34,6 +34,13 @@
 // any new work, until the host and the run have room again. A Block in the
 // meantime ends that wait: the task is blocked again.
 //
+// # A task that follows
+//
+// A task may be followed at once by one of another stage ([Slot.Ahead] before,
+// [Slot.Pass] then), which takes over its places, so that whoever executes both
+// need not ask in between. That is granted only where nobody is passed by it:
+// while nothing waits, to stages without a limit, and with memory reserved.
+//
 // # Streams
 //
 // A task that has handed its state over and goes on to feed a stream of it calls

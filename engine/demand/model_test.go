@@ -42,6 +42,7 @@ type taskPlan struct {
 	calls  [][]*taskPlan // one batch after the other; within a batch at once
 	reader *taskPlan     // of the stream it feeds when it is done, which calls also feed
 	items  []*taskPlan   // called for each item of the stream; nil: no call
+	next   *taskPlan     // follows in its places, if it may
 }
 
 func drawWorld(t *rapid.T) world {
@@ -96,6 +97,8 @@ func (w *world) drawTask(t *rapid.T, depth int, left *int) *taskPlan {
 			}
 			p.items = append(p.items, call)
 		}
+	} else if *left > 0 && rapid.IntRange(0, 2).Draw(t, "next?") == 0 {
+		p.next = w.drawTask(t, depth, left)
 	}
 	return p
 }
@@ -190,6 +193,35 @@ func (p *play) task(ctx context.Context, r int, t *taskPlan, parent *Slot, items
 		p.look()
 		return err
 	}
+	for {
+		ahead := t.next != nil && slot.Ahead(p.stages[t.next.stage])
+		if err := p.work(ctx, r, t, slot, items, block, resume); err != nil {
+			return err
+		}
+		if t.reader != nil {
+			return p.feed(ctx, r, t, slot, &state, count)
+		}
+		p.publish(slot, t)
+		if !ahead || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		next := slot.Pass(p.stages[t.next.stage], request.Parent)
+		if next == nil { // blocked: a reader whose feeder waits
+			return ctx.Err()
+		}
+		count(-1)
+		slot.Leave()
+		slot, t, items = next, t.next, nil
+		p.mu.Lock()
+		p.entered++
+		p.mu.Unlock()
+		count(1)
+		p.look()
+	}
+}
+
+// work plays what a task does between its admission and its end.
+func (p *play) work(ctx context.Context, r int, t *taskPlan, slot *Slot, items <-chan struct{}, block func(), resume func(last bool) error) error {
 	time.Sleep(t.work)
 	for _, batch := range t.calls {
 		replies := make(chan error)
@@ -216,11 +248,7 @@ func (p *play) task(ctx context.Context, r int, t *taskPlan, parent *Slot, items
 			time.Sleep(t.work)
 		}
 	}
-	if t.reader != nil {
-		return p.feed(ctx, r, t, slot, &state, count)
-	}
-	p.publish(slot, t)
-	return ctx.Err()
+	return nil
 }
 
 func (p *play) publish(slot *Slot, t *taskPlan) {

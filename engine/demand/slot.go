@@ -15,6 +15,7 @@ type Slot struct {
 
 	state   state
 	reserve uint64   // bytes still expected
+	ahead   uint64   // and those of the task that is to follow
 	calls   int      // outstanding
 	called  []*Stage // by them
 	feeding bool
@@ -119,6 +120,48 @@ func (w *Slot) Published(bytes uint64) {
 	}
 }
 
+// Ahead asks for the task to be followed by one of another stage without anybody's
+// admission, see Pass: it is refused when anything waits, when the stage has a
+// limit, and when there is no memory for what the task that follows is expected to
+// publish. That is reserved until Pass or Leave.
+func (w *Slot) Ahead(to *Stage) bool {
+	s := w.scheduler
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.state == outside || to.limit > 0 || s.waiting > 0 {
+		return false
+	}
+	if s.memory > 0 {
+		more := to.reservation()
+		if add(add(s.used(), s.reserved), more) > s.memory {
+			return false
+		}
+		w.ahead += more
+		s.reserved += more
+	}
+	return true
+}
+
+// Pass ends the task and starts the one that follows it in its places, for which
+// Ahead was granted; parent is as in Request. It never waits. It returns nil, and
+// nothing has changed, when the task has no places to pass on because it is
+// blocked.
+func (w *Slot) Pass(to *Stage, parent *Slot) *Slot {
+	s := w.scheduler
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.state != running || to.limit > 0 {
+		return nil
+	}
+	next := &Slot{scheduler: s, run: w.run, stage: to, reserve: w.ahead}
+	next.queued.of = next
+	s.connect(next, parent, nil)
+	s.leave(w)
+	s.admit(next)
+	s.dispatch()
+	return next
+}
+
 // Leave ends the task. It never waits; a second one does nothing.
 func (w *Slot) Leave() {
 	s := w.scheduler
@@ -127,6 +170,12 @@ func (w *Slot) Leave() {
 	if w.state == outside {
 		return
 	}
+	s.leave(w)
+	s.dispatch()
+}
+
+// leave takes all that a task has back.
+func (s *Scheduler) leave(w *Slot) {
 	s.forget(w)
 	if w.group != nil { // it was to resume
 		s.dequeue(w)
@@ -142,7 +191,8 @@ func (w *Slot) Leave() {
 	w.state = outside
 	w.stage.note()
 	s.unreserve(w)
-	s.dispatch()
+	s.reserved -= w.ahead
+	w.ahead = 0
 }
 
 // waitsFor enters that w waits for another that is about to enter, a call or
