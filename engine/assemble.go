@@ -165,7 +165,7 @@ func (r *Run) spread(state ipc.Table) (ipc.Table, error) {
 // isFalsy reports whether a row is null, false, 0 or "" to JavaScript. Long
 // ones are not read.
 func (r *Run) isFalsy(row ipc.Row) bool {
-	if row.Encoding() != shm.JSON || row.Size() > 8 {
+	if row.Encoding() != shm.JSON || row.Size() > ipc.LongestNone {
 		return false
 	}
 	text, err := r.text(row)

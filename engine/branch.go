@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -29,15 +30,17 @@ type stepEnd struct {
 	forward  *stage     // where to go on in place of the edges; nil: along them
 	failed   *StepError // a failure that the scope survives, recorded in the state
 	handed   bool       // the state was handed over, and a branch of its own goes on with it
+	ahead    *ahead     // the step that may follow, if it was sent with this one; the receiver's
 }
 
 // walk executes steps from the one given until the branch reaches a leaf or
 // ends its scope. Where several edges are taken it goes along the first and
 // starts a branch for each other.
 func (b *branch) walk(ctx context.Context, at int) {
+	var sent *ahead
 	for {
 		st := b.run.program.stages[at]
-		end, err := b.step(ctx, st)
+		end, err := b.step(ctx, st, sent)
 		if err != nil {
 			b.abort(b.run.stepError(st.step.ID, err))
 			return
@@ -46,8 +49,10 @@ func (b *branch) walk(ctx context.Context, at int) {
 			b.run.account.Release(b.state)
 			return
 		}
+		sent = end.ahead
 		var more bool
 		if at, more = b.advance(ctx, st, end); !more {
+			sent.withdraw()
 			return
 		}
 	}
@@ -131,9 +136,14 @@ func (b *branch) emit(e Event) {
 
 // step executes one step with its retries, and replaces the branch's state by
 // the step's. A failure that the scope survives is recorded in the state; what
-// ends the scope is returned as err, the state as it was.
-func (b *branch) step(ctx context.Context, st *stage) (end stepEnd, err error) {
+// ends the scope is returned as err, the state as it was. sent, if not nil, is
+// what was sent ahead; it is used for this step or withdrawn.
+func (b *branch) step(ctx context.Context, st *stage, sent *ahead) (end stepEnd, err error) {
 	r := b.run
+	if sent != nil && sent.stage != st {
+		sent.withdraw()
+		sent = nil
+	}
 	if st.spec == nil { // nothing to do: a trigger
 		if b.state.Kind == ipc.KindAbsent {
 			b.state.Kind = ipc.KindObject // as OpenFn: no state becomes {} on its way
@@ -142,6 +152,7 @@ func (b *branch) step(ctx context.Context, st *stage) (end stepEnd, err error) {
 	}
 	input, added, err := r.assemble(st.step, b.state)
 	if err != nil {
+		sent.withdraw()
 		return end, err
 	}
 	defer r.account.Release(added)
@@ -170,12 +181,17 @@ func (b *branch) step(ctx context.Context, st *stage) (end stepEnd, err error) {
 	for {
 		report.Attempts++
 		var result *pool.Result
-		result, s, err = b.attempt(ctx, st, input, &report)
+		result, s, end.ahead, err = b.attempt(ctx, st, input, &report, sent)
+		sent = nil
 		if err == nil && s.fed == nil {
 			end.forward, err = s.forwarded()
 			if err != nil {
 				r.account.Release(result.State)
 			}
+		}
+		if err != nil || s.fed != nil {
+			end.ahead.withdraw()
+			end.ahead = nil
 		}
 		if err == nil {
 			end.verdicts, end.handed = result.Done.Verdicts, s.fed != nil
@@ -243,33 +259,70 @@ func (b *branch) failFeeding(s *session, step *StepError) (stepEnd, error) {
 }
 
 // attempt executes a step once, when there is room for it. The session is nil
-// when it did not start.
-func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report *StepReport) (result *pool.Result, s *session, err error) {
-	r, onward := b.run, ctx
-	slot, err := r.engine.demand.Enter(ctx, demand.Request{Run: r.demand, Stage: st.demand, Parent: b.scope.caller, Feeders: r.feeders(input)})
+// when it did not start. sent is as in step; next is what was sent ahead
+// meanwhile, also when the attempt failed.
+func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report *StepReport, sent *ahead) (result *pool.Result, s *session, next *ahead, err error) {
+	place, err := b.enter(ctx, st, input, sent)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	defer slot.Leave()
-	x, err := r.engine.pool.Acquire(ctx, st.spec, r.ID, r.options.Tenant)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer r.engine.pool.Release(x)
 	b.emit(Event{Type: EventStepStart, Step: st.step.ID, Attempt: report.Attempts})
-	task := pool.Task{
-		Code: st.code, Input: input, Account: r.account,
-		Execute: ipc.Execute{
-			Run: r.ID, Step: st.step.ID, Attempt: uint32(report.Attempts), Upstream: b.upstream,
-			Timeout: st.step.Timeout, MemoryLimit: uint64(st.step.Memory), Budget: r.account.Remaining(),
-		},
+	result, s, next, err = b.execute(ctx, st, input, report, place)
+	if errors.Is(err, pool.ErrNotBegun) {
+		sent.bets.lost.Add(1)
+		next.withdraw()
+		next = nil
+		if place, err = b.enter(ctx, st, input, nil); err == nil {
+			result, s, next, err = b.execute(ctx, st, input, report, place)
+		}
 	}
-	if x.Evaluates() && b.scope.until != ipc.UntilStep {
-		for _, e := range st.edges {
-			if e.condition != nil {
-				task.Execute.Conditions = append(task.Execute.Conditions, e.Condition)
+	return result, s, next, err
+}
+
+// place is where an attempt takes place.
+type place struct {
+	slot     *demand.Slot
+	executor *pool.Executor
+	sent     *ahead // that was sent to the executor before; nil: nothing
+}
+
+// enter waits for a place, unless what was sent ahead has one.
+func (b *branch) enter(ctx context.Context, st *stage, input ipc.Table, sent *ahead) (*place, error) {
+	r := b.run
+	if sent != nil {
+		if slot := sent.slot.Pass(st.demand, b.scope.caller); slot != nil {
+			if sent.slot = slot; ctx.Err() == nil {
+				return &place{slot, sent.executor, sent}, nil
 			}
 		}
+		sent.withdraw()
+	}
+	slot, err := r.engine.demand.Enter(ctx, demand.Request{Run: r.demand, Stage: st.demand, Parent: b.scope.caller, Feeders: r.feeders(input)})
+	if err != nil {
+		return nil, err
+	}
+	x, err := r.engine.pool.Acquire(ctx, st.spec, r.ID, r.options.Tenant)
+	if err != nil {
+		slot.Leave()
+		return nil, err
+	}
+	return &place{slot: slot, executor: x}, nil
+}
+
+// execute has a step executed at its place, which it gives up unless next, what
+// was sent ahead meanwhile, has it.
+func (b *branch) execute(ctx context.Context, st *stage, input ipc.Table, report *StepReport, at *place) (result *pool.Result, s *session, next *ahead, err error) {
+	r, x, onward := b.run, at.executor, ctx
+	defer func() {
+		if next == nil {
+			r.engine.pool.Release(x)
+			at.slot.Leave()
+		}
+	}()
+	task := &pool.Task{Code: st.code, Input: input, Account: r.account, Execute: b.message(st, x, b.upstream, report.Attempts)}
+	if at.sent != nil {
+		task = at.sent.task
+		defer r.account.Release(task.Input)
 	}
 	if r.options.Observe != nil {
 		task.OnLog = func(m *ipc.Log) {
@@ -283,17 +336,41 @@ func (b *branch) attempt(ctx context.Context, st *stage, input ipc.Table, report
 		ctx, stop = context.WithTimeoutCause(ctx, limit, &pool.TimeoutError{Step: st.step.ID, Limit: limit})
 		defer stop()
 	}
-	s = b.newSession(ctx, onward, st, slot, x, input)
+	s = b.newSession(ctx, onward, st, at.slot, x, input)
 	defer func() { s.end(err) }()
 	task.OnRequest, task.Work, task.OnAnswer = s.request, s.lent, func() { s.cancel(errStepEnded) }
-	if result, err = x.Execute(ctx, &task); err != nil {
-		return nil, s, err
+	var execution *pool.Execution
+	if at.sent != nil {
+		execution = at.sent.execution
+		execution.Begin()
+	} else if execution, err = x.Start(ctx, task); err != nil {
+		return nil, s, nil, err
 	}
-	slot.Published(result.Published())
-	if result.Received-result.Sent > uint64(worthLooking) {
+	next = b.sendAhead(st, at, execution)
+	if result, err = execution.Wait(ctx); err != nil {
+		return nil, s, next, err
+	}
+	at.slot.Published(result.Published())
+	if result.Received-max(result.Sent, b.lastEnd) > uint64(worthLooking) {
 		report.MemoryBytes = x.PeakBytes()
 	}
-	return result, s, nil
+	return result, s, next, nil
+}
+
+// message is what an executor is told of an attempt of a step.
+func (b *branch) message(st *stage, x *pool.Executor, upstream string, attempt int) ipc.Execute {
+	m := ipc.Execute{
+		Run: b.run.ID, Step: st.step.ID, Attempt: uint32(attempt), Upstream: upstream,
+		Timeout: st.step.Timeout, MemoryLimit: uint64(st.step.Memory), Budget: b.run.account.Remaining(),
+	}
+	if x.Evaluates() && b.scope.until != ipc.UntilStep {
+		for _, e := range st.edges {
+			if e.condition != nil {
+				m.Conditions = append(m.Conditions, e.Condition)
+			}
+		}
+	}
+	return m
 }
 
 // worthLooking is how long a step must run for its executor's memory to be
@@ -306,7 +383,7 @@ func (b *branch) accept(result *pool.Result, s *session, report *StepReport) {
 	r := b.run
 	done := result.Done
 	// An executor's own stamps are believed only within what was seen here.
-	started := clamp(done.Started, result.Sent, result.Received)
+	started := clamp(done.Started, max(result.Sent, b.lastEnd), result.Received)
 	finished := clamp(done.Finished, started, result.Received)
 	report.DurationUS = float64(finished-started) / 1e3
 	if started > b.lastEnd {

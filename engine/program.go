@@ -30,6 +30,8 @@ type stage struct {
 	code   pool.Code
 	demand *demand.Stage
 	edges  []edge
+	next   *stage // the one that can be sent ahead; nil: none
+	bets   bets   // on it
 }
 
 type edge struct {
@@ -126,6 +128,7 @@ func (e *Engine) compile(p *plan.Plan) (*program, error) {
 		}
 		pr.stages = append(pr.stages, st)
 	}
+	pr.findNext()
 	return pr, nil
 }
 

@@ -35,7 +35,8 @@ type RunOptions struct {
 	// they are recorded or reported. It is called from several goroutines.
 	Scrub func(string) string
 	// Observe is called for each event of the run, one at a time, in order. It
-	// holds up the step it is told about.
+	// holds up the branch it is told about; but an executor may have begun the
+	// step that follows, whose events then come later.
 	Observe func(Event)
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -128,13 +127,6 @@ type Executor struct {
 	lost    chan struct{}         // closed when the channel and process are gone
 }
 
-// sink takes what an executor sends during a task.
-type sink struct {
-	id      uint64
-	log     func(*ipc.Log)
-	request func(*ipc.Envelope) error
-}
-
 // start spawns an executor and shakes hands.
 func (p *Pool) start(ctx context.Context, spec *Spec, key string) (*Executor, error) {
 	x := &Executor{
@@ -213,7 +205,7 @@ func (p *Pool) start(ctx context.Context, spec *Spec, key string) (*Executor, er
 	return x, nil
 }
 
-var grants = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls, ipc.CapabilityStreams}
+var grants = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls, ipc.CapabilityStreams, ipc.CapabilityAhead}
 
 // Hello returns what the executor said of itself.
 func (x *Executor) Hello() *ipc.Hello { return x.hello }
@@ -248,8 +240,8 @@ func (x *Executor) handle(e *ipc.Envelope) error {
 	case *ipc.Detach:
 		return x.owner.Detach(m.Segments)
 	case *ipc.Log:
-		if task := x.task.Load(); task != nil && task.id == e.ID && task.log != nil {
-			task.log(m)
+		if task := x.task.Load(); task != nil && task.id == e.ID {
+			return task.take(e)
 		}
 		return nil
 	case *ipc.Ping:
@@ -261,12 +253,12 @@ func (x *Executor) handle(e *ipc.Envelope) error {
 }
 
 func (x *Executor) output(level slog.Level, source, line string) {
-	if task := x.task.Load(); task != nil && task.log != nil {
+	if task := x.task.Load(); task != nil && task.logs() {
 		name := "info"
 		if level > slog.LevelInfo {
 			name = "warn"
 		}
-		task.log(&ipc.Log{Time: uint64(time.Now().UnixMicro()), Level: name, Source: source, Message: line})
+		_ = task.take(&ipc.Envelope{Message: &ipc.Log{Time: uint64(time.Now().UnixMicro()), Level: name, Source: source, Message: line}}) // of a log it is nil
 		return
 	}
 	x.log.Log(context.Background(), level, line, "source", source)
@@ -337,116 +329,6 @@ func (x *Executor) fail(err error) {
 	x.process.kill()
 }
 
-// Execute runs one task and waits for its end. When ctx ends the executor is
-// asked to stop, and after the pool's grace period made to.
-//
-// Errors: *FailError, the step's own failure; *TimeoutError, *MemoryError,
-// ctx's error; *ExitError, the executor died or broke the protocol;
-// *ledger.BudgetError. After all but *FailError and *ledger.BudgetError the
-// executor may be of no further use; Release finds out.
-func (x *Executor) Execute(ctx context.Context, t *Task) (*Result, error) {
-	if t.Execute.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, t.Execute.Timeout, &TimeoutError{Step: t.Execute.Step, Limit: t.Execute.Timeout})
-		defer cancel()
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	result, err := x.execute(ctx, t)
-	var exit *ExitError
-	if errors.As(err, &exit) && strings.Contains(exit.Stderr, heapExhausted) {
-		return nil, &MemoryError{Step: t.Execute.Step, Limit: t.Execute.MemoryLimit}
-	}
-	return result, err
-}
-
-// heapExhausted is what Node.js prints when it ends for want of memory.
-const heapExhausted = "JavaScript heap out of memory"
-
-func (x *Executor) execute(ctx context.Context, t *Task) (*Result, error) {
-	defer x.pool.watch.add(x, t)()
-	defer x.task.Store(nil)
-
-	request, sent, err := x.send(t)
-	if err != nil {
-		var size *ipc.FrameSizeError
-		var malformed *ipc.MessageError
-		if errors.As(err, &size) || errors.As(err, &malformed) { // nothing was sent
-			return nil, err
-		}
-		return nil, x.death(err)
-	}
-	e, err := await(ctx, t, request)
-	if err != nil && ctx.Err() != nil {
-		return nil, x.stop(ctx, t, request)
-	}
-	if err != nil {
-		return nil, x.death(err)
-	}
-	received := monotonic()
-	if ctx.Err() != nil { // both at once: the limit counts
-		return nil, x.discard(t, e, context.Cause(ctx))
-	}
-	switch m := e.Message.(type) {
-	case *ipc.Fail:
-		return nil, &FailError{*m}
-	case *ipc.Done:
-		if len(m.Verdicts) != 0 && len(m.Verdicts) != len(t.Execute.Conditions) {
-			return nil, x.breach(fmt.Errorf("%d verdicts for %d conditions", len(m.Verdicts), len(t.Execute.Conditions)))
-		}
-		reused, err := t.Account.Publish(x.owner, m.Blocks, e.State)
-		if err != nil {
-			return nil, x.breach(err)
-		}
-		return &Result{Done: m, State: e.State, Reused: reused, Sent: sent, Received: received}, nil
-	}
-	return nil, x.breach(fmt.Errorf("answered execute with %s", e.Message.Type()))
-}
-
-// await waits for the task's end, and does its work meanwhile.
-func await(ctx context.Context, t *Task, request *ipc.Request) (*ipc.Envelope, error) {
-	e, work, err := request.WaitOr(ctx, t.Work)
-	if work == nil {
-		return e, err
-	}
-	// The executor hears of the end at once, and not after the work has ended.
-	// A channel that is broken is the wait's to find out.
-	defer context.AfterFunc(ctx, func() { _ = request.Cancel(ctx) })()
-	for ; work != nil; e, work, err = request.WaitOr(ctx, t.Work) {
-		work()
-	}
-	return e, err
-}
-
-// send hands over the segments and the code the task needs, then the task.
-func (x *Executor) send(t *Task) (*ipc.Request, uint64, error) {
-	x.outbound.Lock()
-	defer x.outbound.Unlock()
-	defer x.tell()
-	if err := x.sendOwed(); err != nil {
-		return nil, 0, err
-	}
-	if err := x.attach(t.Input); err != nil {
-		return nil, 0, err
-	}
-	if err := x.prepareLocked(&t.Code); err != nil {
-		return nil, 0, err
-	}
-	x.runs[t.Execute.Run] = true
-	execute := t.Execute
-	execute.Code = t.Code.ID
-	sent := monotonic()
-	answered := t.OnAnswer
-	if answered == nil {
-		answered = func() {}
-	}
-	r, err := x.peer.StartObserved(&ipc.Envelope{Message: &execute, State: t.Input}, func(id uint64) {
-		x.task.Store(&sink{id: id, log: t.OnLog, request: t.OnRequest})
-	}, answered)
-	return r, sent, err
-}
-
 // tell wakes the executor for what was put before a message that was not sent. A
 // channel that is broken is for others to find out.
 func (x *Executor) tell() { _ = x.peer.Flush() }
@@ -464,35 +346,6 @@ func (x *Executor) prepareLocked(code *Code) error {
 	}
 	x.prepared[code.ID] = true
 	return x.peer.Put(&ipc.Envelope{Message: &ipc.Prepare{Code: code.ID, Kind: code.Kind, Spec: code.Spec}})
-}
-
-// stop waits for a cancelled request to be answered, and kills the executor
-// when it is not.
-func (x *Executor) stop(ctx context.Context, t *Task, request *ipc.Request) error {
-	cause := context.Cause(ctx)
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.pool.options.GracePeriod)
-	defer cancel()
-	e, err := await(grace, t, request)
-	if err != nil {
-		x.fail(cause)
-		<-x.lost
-		var memory *MemoryError
-		if errors.As(*x.failure.Load(), &memory) {
-			return memory
-		}
-		return cause
-	}
-	return x.discard(t, e, cause)
-}
-
-// discard gives the blocks of an answer that came too late back to its writer.
-func (x *Executor) discard(t *Task, e *ipc.Envelope, cause error) error {
-	if done, ok := e.Message.(*ipc.Done); ok {
-		if _, err := t.Account.Publish(x.owner, done.Blocks, ipc.Table{}); err != nil {
-			return x.breach(err)
-		}
-	}
-	return cause
 }
 
 // breach kills an executor that broke the rules. A state over budget is no
@@ -555,6 +408,12 @@ func (x *Executor) shutdown() {
 	}
 	x.process.kill()
 	<-x.lost
+}
+
+// TakesAhead reports whether the executor takes a task that follows another
+// before that one has ended: see Execution.Ahead.
+func (x *Executor) TakesAhead() bool {
+	return slices.Contains(x.hello.Capabilities, ipc.CapabilityAhead)
 }
 
 // Evaluates reports whether the executor evaluates edge conditions itself.

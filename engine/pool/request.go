@@ -21,14 +21,17 @@ func (x *Executor) request(e *ipc.Envelope) error {
 	if !slices.Contains(x.hello.Capabilities, needs) {
 		return fmt.Errorf("%s from an executor without the capability %q", e.Message.Type(), needs)
 	}
-	task := x.task.Load()
-	if task != nil && task.request != nil {
-		return task.request(e)
+	if task := x.task.Load(); task != nil {
+		return task.take(e)
 	}
+	return x.refuse(e)
+}
+
+// refuse answers what code asks for that goes on after its step was answered. It
+// must get an answer, or it waits for ever.
+func (x *Executor) refuse(e *ipc.Envelope) error {
 	switch e.Message.(type) {
 	case *ipc.Call, *ipc.Stream, *ipc.Consume:
-		// From code that goes on after its step was answered. It must get an
-		// answer, or it waits for ever.
 		return x.peer.Send(&ipc.Envelope{ID: e.ID, Message: &ipc.Fail{
 			Severity: ipc.SeverityCancel, Name: "CancelError",
 			Message: fmt.Sprintf("%s outside of a step: the step that asked has ended", e.Message.Type()),
