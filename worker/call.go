@@ -191,5 +191,6 @@ func (s *State) Forward(name string) error {
 	if err != nil {
 		return err
 	}
+	st.forwarded.Store(true)
 	return st.executor.channel.Send(&ipc.Envelope{ID: st.id, Message: &ipc.Forward{Step: name}})
 }

@@ -274,18 +274,20 @@ func (c *call) reply() (*Reply, error) {
 }
 
 // endCalls is called before the step is answered: no call is made any more, and
-// those who wait for one are told.
-func (st *step) endCalls() {
+// those who wait for one are told. It returns how many were under way.
+func (st *step) endCalls() (underWay int) {
 	st.sending.Lock()
 	defer st.sending.Unlock()
 	st.mu.Lock()
 	defer st.unlock()
 	st.over = true
+	underWay = len(st.underWay)
 	for c := range st.underWay {
 		c.closed = true
 		c.resolve(nil, errOver)
 	}
 	clear(st.underWay)
+	return underWay
 }
 
 var errEachEnded = errors.New("the loop over the results has ended")

@@ -33,6 +33,7 @@ type executor struct {
 	codes    sync.Mutex
 	prepared map[uint64]prepared  // by code; guarded by codes
 	current  atomic.Pointer[step] // the step that runs
+	latest   latest
 	watch    watch
 	busy     atomic.Bool  // a step has been asked for
 	running  atomic.Int32 // steps that are not answered yet
@@ -144,7 +145,7 @@ func (x *executor) lead() {
 			leads = false
 			return
 		}
-		x.execute(e, e.Message.(*ipc.Execute), &leads)
+		x.execute(e, &leads)
 	}
 }
 
@@ -185,12 +186,13 @@ func (x *executor) handle(e *ipc.Envelope) error {
 		// call. The leader receives, or will.
 		go func() {
 			debug.SetPanicOnFault(true)
-			x.execute(e, m, new(bool))
+			x.execute(e, new(bool))
 		}()
 	case *ipc.Cancel:
 		if s := x.current.Load(); s != nil && s.id == e.ID {
 			s.ctx.cancelFor(m.Reason)
 		}
+		x.leave("it was cancelled", x.latest.cancel(e.ID, m.Reason)...)
 	case *ipc.Wake:
 		x.heard(m.Stream, nil)
 	case *ipc.StreamEnd:

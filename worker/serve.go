@@ -30,7 +30,7 @@ type Options struct {
 	Release string
 	// Functions that the runner has, for Hello.
 	Functions []string
-	// Capabilities beyond the ring, which is always announced.
+	// Capabilities beyond the ring and ahead, which are always announced.
 	Capabilities []string
 	// Runner runs the steps.
 	Runner Runner
@@ -41,7 +41,7 @@ type Options struct {
 // running when the supervisor hangs up is left running: the process is to exit.
 func Serve(conn *net.UnixConn, options Options) error {
 	channel := ipc.NewChannel(conn)
-	capabilities := []string{ipc.CapabilityRing}
+	capabilities := []string{ipc.CapabilityRing, ipc.CapabilityAhead}
 	for _, c := range options.Capabilities {
 		if !slices.Contains(capabilities, c) {
 			capabilities = append(capabilities, c)

@@ -23,14 +23,15 @@ var errGoexit = errors.New("the function ended its goroutine (runtime.Goexit)")
 
 // step is one execution.
 type step struct {
-	executor *executor
-	id       uint64
-	message  *ipc.Execute
-	ctx      stepContext
-	state    State
-	phase    atomic.Int32
-	heldOnce int64 // bytes that the executor held when the step began
-	err      error
+	executor  *executor
+	id        uint64
+	message   *ipc.Execute
+	ctx       stepContext
+	state     State
+	phase     atomic.Int32
+	forwarded atomic.Bool // it has chosen where its state goes
+	heldOnce  int64       // bytes that the executor held when the step began
+	err       error
 
 	// sending is held while a call or a stream is sent, and taken before mu.
 	sending sync.Mutex
@@ -53,9 +54,27 @@ type step struct {
 	mute    bool         // the step is over; guarded by logging
 }
 
-// execute runs a step on this goroutine and answers. It clears leads when
-// another goroutine has become the leader meanwhile.
-func (x *executor) execute(e *ipc.Envelope, m *ipc.Execute, leads *bool) {
+// execute runs a step on this goroutine and answers, and then what was sent ahead
+// to follow it. It clears leads when another goroutine has become the leader
+// meanwhile.
+func (x *executor) execute(e *ipc.Envelope, leads *bool) {
+	if e.Message.(*ipc.Execute).After != 0 {
+		now, why := x.latest.follow(e)
+		if why != "" {
+			x.leave(why, e)
+		}
+		e = now
+	} else {
+		x.latest.begin(e.ID)
+	}
+	for e != nil {
+		e = x.run(e, leads)
+	}
+}
+
+// run executes one step, and returns what is to follow it.
+func (x *executor) run(e *ipc.Envelope, leads *bool) (next *ipc.Envelope) {
+	m := e.Message.(*ipc.Execute)
 	x.busy.Store(true)
 	s := &step{executor: x, id: e.ID, message: m, heldOnce: x.held.Load(), err: errGoexit}
 	s.ctx.step = s
@@ -69,19 +88,23 @@ func (x *executor) execute(e *ipc.Envelope, m *ipc.Execute, leads *bool) {
 	// From here on another goroutine may come to lead.
 	if !x.current.CompareAndSwap(nil, s) {
 		x.refuse(e.ID, "execute while another step runs")
-		return
+		return nil
+	}
+	if reason := x.latest.isCancelled(e.ID); reason != nil {
+		s.ctx.cancelFor(*reason)
 	}
 	x.running.Add(1)
 	code := x.code(m.Code)
 	x.limitHeap(m.MemoryLimit)
 	x.limitBudget(m.Budget)
 	x.watch.started()
-	defer s.finish(leads) // also when the function ends the goroutine
+	defer func() { next = s.finish(leads) }() // also when the function ends the goroutine
 	if code.err != nil {
 		s.err = code.err
-		return
+		return nil
 	}
 	s.call(code.function)
+	return nil
 }
 
 func (s *step) call(f Function) {
@@ -96,8 +119,9 @@ func (s *step) call(f Function) {
 }
 
 // finish answers the request. What the step wrote and its result does not use
-// is freed first; after the answer the bytes of its input may go at any time.
-func (s *step) finish(leads *bool) {
+// is freed first; after the answer the bytes of its input may go at any time. It
+// returns what was sent ahead and is to be executed now.
+func (s *step) finish(leads *bool) *ipc.Envelope {
 	x := s.executor
 	if s.finished == 0 {
 		s.finished = monotonic()
@@ -106,7 +130,7 @@ func (s *step) finish(leads *bool) {
 		s.started = s.finished
 	}
 	reason, ended := s.ctx.ended()
-	s.endCalls()
+	calls := s.endCalls()
 	reply := &ipc.Envelope{ID: s.id}
 	var done ipc.Done
 	s.settleStreams()
@@ -136,15 +160,41 @@ func (s *step) finish(leads *bool) {
 	err := x.channel.Send(reply)
 	if tooLarge := (*ipc.FrameSizeError)(nil); errors.As(err, &tooLarge) {
 		s.state.abandon()
-		err = x.channel.Send(&ipc.Envelope{ID: s.id, Message: s.fail(err, nil, "")})
+		failed = s.fail(err, nil, "")
+		err = x.channel.Send(&ipc.Envelope{ID: s.id, Message: failed})
 	}
+	left := leftover{table: reply.State, published: length(done.Blocks)}
+	switch {
+	case failed != nil:
+		left.open = "the step before it has failed"
+	case s.forwarded.Load():
+		left.open = "the step before it has chosen where to go on"
+	case s.state.handed:
+		left.open = "the step before it has handed its state over"
+	case calls > 0:
+		left.open = "the step before it has calls under way"
+	case x.stopping.Load():
+		left.open = "the executor is to stop"
+	}
+	next, never, why := x.latest.end(s.id, left)
+	x.leave(why, never...)
 	x.running.Add(-1)
 	if err == nil && x.stopping.Load() {
 		err = errShutdown
 	}
 	if err != nil {
 		x.end(err)
+		return nil
 	}
+	return next
+}
+
+func length(blocks []shm.Block) uint64 {
+	var n uint64
+	for _, b := range blocks {
+		n += b.Length
+	}
+	return n
 }
 
 // code returns what was prepared under a code.

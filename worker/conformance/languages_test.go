@@ -54,7 +54,7 @@ func python(t *testing.T) string {
 func TestPythonExecutor(t *testing.T) {
 	conform(t, Options{
 		Argv: []string{python(t), "../python/millrace_worker.py"}, Kind: KindPython,
-	}, "handshake/ring", "state/nothing", "step/conditions")
+	}, append(namesOf(aheadCases), "handshake/ring", "state/nothing", "step/conditions")...)
 }
 
 func TestPythonWorker(t *testing.T) {
@@ -63,5 +63,5 @@ func TestPythonWorker(t *testing.T) {
 	}
 	conform(t, Options{
 		Argv: []string{python(t), "testdata/worker.py"}, Kind: KindFunction,
-	}, "handshake/ring", "state/nothing", "step/conditions")
+	}, append(namesOf(aheadCases), "handshake/ring", "state/nothing", "step/conditions")...)
 }

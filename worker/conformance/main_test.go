@@ -259,19 +259,21 @@ const exitAtOnce = "GORACE=atexit_sleep_ms=0"
 func TestGoWorker(t *testing.T) {
 	conform(t, Options{
 		Argv: []string{"/proc/self/exe"}, Env: []string{"MILLRACE_TEST_ROLE=worker", exitAtOnce}, Kind: KindFunction,
-	}, "state/nothing", "step/conditions")
+	}, "state/nothing", "step/conditions", "ahead/conditions")
 }
 
 func TestCommandExecutor(t *testing.T) {
 	conform(t, Options{
 		Argv: []string{"/proc/self/exe"}, Env: []string{"MILLRACE_TEST_ROLE=command", exitAtOnce}, Kind: KindCommand,
-	}, append(callNames(), "state/nothing", "step/conditions", "step/invalid-input", "step/noise")...)
+	}, append(callNames(), "ahead/after-forward", "ahead/conditions", "state/nothing", "step/conditions", "step/invalid-input", "step/noise")...)
 }
 
 // callNames are the cases that need calls.
-func callNames() []string {
+func callNames() []string { return namesOf(callCases) }
+
+func namesOf(cases []testCase) []string {
 	var names []string
-	for _, c := range callCases {
+	for _, c := range cases {
 		names = append(names, c.name)
 	}
 	return names

@@ -105,7 +105,7 @@ type testCase struct {
 func allCases() []testCase {
 	var all []testCase
 	for _, group := range [][]testCase{
-		handshakeCases, stateCases(), memoryCases, stepCases, callCases, streamCases, lifeCases, junkCases(),
+		handshakeCases, stateCases(), memoryCases, stepCases, aheadCases, callCases, streamCases, lifeCases, junkCases(),
 	} {
 		all = append(all, group...)
 	}

@@ -80,7 +80,7 @@ func (c *check) start(h how) *session {
 	s := c.spawn(h)
 	var grant []string
 	if !h.noCapabilities {
-		grant = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls, ipc.CapabilityStreams}
+		grant = []string{ipc.CapabilityRing, ipc.CapabilityConditions, ipc.CapabilityCalls, ipc.CapabilityStreams, ipc.CapabilityAhead}
 	}
 	h.welcome.Executor = s.prefix
 	var err error

@@ -127,6 +127,10 @@ export class Channel {
     if (!this.#lanes) return;
     this.#waiting = patience;
     this.#lanes.in.stayAwake(); // what comes until it blocks is found without a doorbell
+    if (!this.#inbox.hasBacklog) { // that listens, and the wait reads as well
+      clearImmediate(this.#later);
+      this.#later = null;
+    }
     patience.begin();
     this.#wait();
   }
@@ -135,9 +139,13 @@ export class Channel {
     this.#lookOut ??= setImmediate(() => {
       this.#lookOut = null;
       if (!this.#waiting || this.#closed) return;
-      const came = this.#mayBlock() && this.#waiting.wait(this.#lanes.in);
-      this.#read();
-      if (came && this.#waiting && !this.#closed) this.#wait();
+      if (!this.#mayBlock() || !this.#waiting.wait(this.#lanes.in)) return this.#read();
+      this.receive();
+      if (this.#closed) return;
+      if (this.#waiting) this.#wait();
+      // A step is at work. Where it lets the event loop turn, what comes for it
+      // is listened for; most do not, and the peer need not ring for any.
+      else this.#readLater();
     });
   }
 
@@ -166,13 +174,22 @@ export class Channel {
     });
   }
 
-  /** Gives out what is here. */
+  /** Gives out what is here, and listens for more. */
   #read() {
+    this.#giveOut(() => this.#inbox.listen());
+  }
+
+  /** Gives out what is here. */
+  receive() {
+    this.#giveOut(() => true);
+  }
+
+  #giveOut(isEnough) {
     try {
       for (let i = 0; i < MAX_BATCH; i++) {
         const next = this.#inbox.next();
         if (next) this.#onMessage(next.envelope, next.file);
-        else if (this.#inbox.listen()) return;
+        else if (isEnough()) return;
         if (this.#closed) return;
       }
       this.#readLater();

@@ -28,6 +28,8 @@ export class Execution {
   answered = false;
   /** Bytes of the values encoded so far. */
   encoded = 0;
+  /** @type {import('./latest.js').Leftover} what it leaves to a step that follows */
+  left = { open: 'the step before it has failed' };
 
   /**
    * @param {bigint} id

@@ -14,6 +14,7 @@ import { Feed, streamKey } from './feed.js';
 import { flowOf } from './flow.js';
 import { forwardOf } from './forward.js';
 import { Lanes } from './lanes.js';
+import { Latest, leftover } from './latest.js';
 import { close, exitNow, hasFutex } from './libc.js';
 import { Segments } from './segments.js';
 import { installStructuredClone } from './clone.js';
@@ -25,7 +26,9 @@ const FD_VARIABLE = 'MILLRACE_CONTROL_FD';
 const { version: RELEASE } = createRequire(import.meta.url)('../package.json');
 const RING = 'ring';
 // Without futex(2) a peer that sleeps on the ring could not be woken.
-const CAPABILITIES = ['conditions', 'calls', 'streams', ...(hasFutex ? [RING] : [])];
+const CAPABILITIES = ['conditions', 'calls', 'streams', 'ahead', ...(hasFutex ? [RING] : [])];
+/** A longer value is not looked at: no number that is 0 has so many digits, to the supervisor. */
+const LONGEST_NONE = 8;
 /** How long a cancelled function may take to end by itself, in ms. */
 const CANCEL_GRACE = 200;
 
@@ -80,6 +83,7 @@ class Executor {
   #codes = new Map();
   /** @type {Execution | null} */
   #current = null;
+  #latest = new Latest((row) => this.#hasValue(row));
   /** @type {import('./execution.js').Host} */
   #host;
   #lastRequest = 0n;
@@ -161,6 +165,8 @@ class Executor {
       case 'prepare':
         return this.#prepare(message);
       case 'execute':
+        if (message.after !== 0n) return this.#follow({ id, message, table });
+        this.#latest.begin(id);
         return void this.#execute(id, message, table);
       case 'cancel':
         return this.#cancel(id, message.reason);
@@ -286,6 +292,34 @@ class Executor {
     }
   }
 
+  /** Executes what was sent ahead, unless the step before it is still at work. */
+  #follow(execute) {
+    const { now, why } = this.#latest.follow(execute);
+    if (why) this.#leave(execute, why);
+    else if (now) this.#execute(now.id, now.message, now.table);
+  }
+
+  /** Whether there is a row, and none that counts as no value: null, false, 0 or "". */
+  #hasValue(row) {
+    if (!row) return false;
+    const size = row.spans.reduce((n, { length }) => n + Number(length), 0);
+    if (row.spans[0].encoding !== Encoding.JSON || size > LONGEST_NONE) return true;
+    const text = new Uint8Array(size);
+    let at = 0;
+    for (const span of row.spans) at += this.#segments.peek(span, text.subarray(at));
+    try {
+      return Boolean(JSON.parse(new TextDecoder().decode(text)));
+    } catch {
+      return true; // the step that reads it will say so
+    }
+  }
+
+  /** Answers an execute that was sent ahead and is not begun. */
+  #leave(execute, why) {
+    const message = { type: 'fail', started: 0n, finished: 0n, severity: 'cancel', name: 'NotBegunError', message: `not begun: ${why}`, details: '' };
+    this.#channel.send({ id: execute.id, message });
+  }
+
   async #execute(id, message, table) {
     if (this.#current) throw new Error('execute while another is under way');
     this.#channel.busy();
@@ -330,8 +364,18 @@ class Executor {
       this.#current = null;
       countWork();
       this.#stopIfIdle();
-      this.#channel.idle();
+      this.#goOn(current);
     }
+  }
+
+  /** After a step: what was sent ahead, if there is something, or a rest. */
+  #goOn({ id, left }) {
+    if (this.#requests.size > 0) left = { open: 'the step before it has calls under way' };
+    this.#channel.receive(); // the next one, or that it was cancelled
+    const { now, never = [], why } = this.#latest.end(id, left);
+    if (now) return void this.#execute(now.id, now.message, now.table);
+    for (const execute of never) this.#leave(execute, why);
+    if (!this.#current) this.#channel.idle(); // it may have been sent another one since
   }
 
   /** Hands a state with a stream over, and feeds it. */
@@ -344,7 +388,7 @@ class Executor {
     const shown = { key, spans: [{ segment: 0n, offset: 0n, length: 0n, encoding: Encoding.JSON, flags: STREAM_FLAG }] };
     const verdicts = evaluate(message.conditions, message.step, { view: state.view, table: { kind: Kind.OBJECT, rows: [...state.table.rows, shown] } }, this.#segments);
     await feed.run(state);
-    if (!current.answered) this.#answerDone(current, { table: NO_TABLE, blocks: [], verdicts }, process.hrtime.bigint());
+    if (!current.answered) this.#answerDone(current, { table: NO_TABLE, blocks: [], verdicts }, process.hrtime.bigint(), 'the step before it has handed its state over');
   }
 
   #classified(error, current) {
@@ -363,7 +407,7 @@ class Executor {
       // A step that chooses where its state goes does not ask its edges.
       const verdicts = order ? message.conditions.map(() => ({ taken: false, error: '' })) : evaluate(message.conditions, message.step, { table, view }, this.#segments);
       if (order) this.#channel.send({ id: current.id, message: { type: 'forward', step: order.step } });
-      this.#answerDone(current, { table, blocks, verdicts }, finished);
+      this.#answerDone(current, { table, blocks, verdicts }, finished, order && 'the step before it has chosen where to go on');
     } catch (error) {
       current.unpublish(blocks);
       if (error instanceof FrameSizeError) throw new StepError('kill', 'StateTooLargeError', error.message, { size: error.size, limit: error.limit });
@@ -371,11 +415,13 @@ class Executor {
     }
   }
 
-  #answerDone(current, { table, blocks, verdicts }, finished) {
+  /** @param {string} [open] what keeps a step from following unasked */
+  #answerDone(current, { table, blocks, verdicts }, finished, open) {
     const { started, id, encoded, scope } = current;
     current.endStreams();
     this.#channel.send({ id, table, message: { type: 'done', started, finished, blocks, decoded: BigInt(scope.decoded), encoded: BigInt(encoded), verdicts } });
     current.answered = true;
+    current.left = leftover({ table, blocks, verdicts }, open);
   }
 
   /** Answers the request under way, once. */
@@ -391,6 +437,7 @@ class Executor {
   }
 
   #cancel(id, reason) {
+    for (const execute of this.#latest.cancel(id)) this.#leave(execute, 'it was cancelled');
     const current = this.#current;
     if (current?.id !== id || current.isCancelled) return;
     current.cancel(reason);
