@@ -45,7 +45,7 @@ const verdicts = list(
   (r) => ({ taken: r.u8() !== 0, error: r.str() }),
 );
 
-/** Name → { code, fields, empty }: `fields` in wire order. */
+/** Name → [code, fields], the fields in wire order. */
 export const MESSAGES = {
   hello: [1, { minVersion: u16, maxVersion: u16, pid: u32, language: str, release: str, capabilities: strs, functions: strs }],
   welcome: [2, { version: u16, executor: u32, capabilities: strs, ringSize: u32, retainBytes: u64, prefaultBytes: u64, dropKeys: strs }],
@@ -78,7 +78,7 @@ const zero = new Map([[u8, 0], [u16, 0], [u32, 0], [u64, 0n], [str, ''], [bool, 
 const byCode = new Map();
 const byName = new Map();
 for (const [name, [code, fields]] of Object.entries(MESSAGES)) {
-  const form = { name, code, fields: Object.entries(fields) };
+  const form = { name, code, names: Object.keys(fields), kinds: Object.values(fields) };
   byCode.set(code, form);
   byName.set(name, form);
 }
@@ -99,14 +99,17 @@ export function codeOf(name) {
 
 /** Writes a message's head; fields it does not have are zero or empty. */
 export function writeHead(w, message) {
-  for (const [name, kind] of byName.get(message.type).fields) {
-    kind.write(w, message[name] ?? zero.get(kind) ?? []);
+  const { names, kinds } = byName.get(message.type);
+  for (let i = 0; i < names.length; i++) {
+    const kind = kinds[i];
+    kind.write(w, message[names[i]] ?? zero.get(kind) ?? []);
   }
 }
 
 /** Reads a head. Bytes left after it are a newer peer's fields and are ignored. */
 export function readHead(r, form) {
   const message = { type: form.name };
-  for (const [name, kind] of form.fields) message[name] = kind.read(r);
+  const { names, kinds } = form;
+  for (let i = 0; i < names.length; i++) message[names[i]] = kinds[i].read(r);
   return message;
 }

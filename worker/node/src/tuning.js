@@ -13,11 +13,11 @@ const INTERRUPT_BUDGET = 20;
 
 /**
  * So many steps and answers make a process one that will see many more. A function
- * gets its budget when it has run some eight times, and the next one only when that
- * is used up, a hundred steps later: what is set after more steps than this comes
- * too late for most.
+ * gets its budget when it has run eight times, and the next one only when that is
+ * used up, a hundred steps later: what is set after more steps than this comes too
+ * late for most.
  */
-const LONG_LIVED = 10;
+const LONG_LIVED = 7;
 let seen = 0;
 
 /**
@@ -36,5 +36,5 @@ export function collectWhenFull() {
  * some 50 ms more in the first hundreds of steps, and they are back after a thousand.
  */
 export function countWork() {
-  if (++seen === LONG_LIVED && major <= INTERRUPT_BUDGET) setFlagsFromString('--interrupt-budget=5000');
+  if (++seen === LONG_LIVED && major <= INTERRUPT_BUDGET) setFlagsFromString('--interrupt-budget=3000');
 }
