@@ -147,17 +147,47 @@ func (p *play) count(r, stage, by int) {
 	}
 }
 
-// task plays one task and what it calls; items is the stream it reads, or nil.
-func (p *play) task(ctx context.Context, r int, t *taskPlan, parent *Slot, items <-chan struct{}) error {
+// scope is what a call waits for: the task that it called, and those that go on
+// after a reader.
+type scope struct {
+	caller   *Slot // nil: nobody called
+	branches sync.WaitGroup
+
+	mu   sync.Mutex
+	errs error
+}
+
+func (sc *scope) add(err error) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	sc.errs = errors.Join(sc.errs, err)
+}
+
+// call plays a task that somebody waits for, and all that comes of it.
+func (p *play) call(ctx context.Context, r int, t *taskPlan, caller *Slot) error {
+	sc := &scope{caller: caller}
+	sc.add(p.task(ctx, r, t, sc, nil, nil))
+	sc.branches.Wait()
+	return sc.errs
+}
+
+// task plays one task, what it calls and what follows it. A reader's items come from
+// its feeder; for others both are nil.
+func (p *play) task(ctx context.Context, r int, t *taskPlan, sc *scope, feeder *Slot, items <-chan struct{}) error {
 	time.Sleep(t.start)
-	request := Request{Run: p.runs[r], Stage: p.stages[t.stage], Parent: parent}
-	if items != nil {
-		request.Parent, request.Feeders = nil, []*Slot{parent}
+	request := Request{Run: p.runs[r], Stage: p.stages[t.stage], Parent: sc.caller}
+	if feeder != nil {
+		request.Feeders = []*Slot{feeder}
 	}
 	slot, err := p.s.Enter(ctx, request)
 	if err != nil {
 		return err
 	}
+	return p.placed(ctx, r, t, slot, sc, items)
+}
+
+// placed plays a task that has a place.
+func (p *play) placed(ctx context.Context, r int, t *taskPlan, slot *Slot, sc *scope, items <-chan struct{}) error {
 	p.mu.Lock()
 	p.entered++
 	p.mu.Unlock()
@@ -170,12 +200,14 @@ func (p *play) task(ctx context.Context, r int, t *taskPlan, parent *Slot, items
 	count(1)
 	p.look()
 	state := 1
-	defer func() {
+	leave := func() {
 		count(-state)
+		state = 0
 		slot.Leave()
 		slot.Leave()
 		p.look()
-	}()
+	}
+	defer leave()
 	block := func() {
 		if state == 1 {
 			count(-1)
@@ -193,31 +225,28 @@ func (p *play) task(ctx context.Context, r int, t *taskPlan, parent *Slot, items
 		p.look()
 		return err
 	}
-	for {
-		ahead := t.next != nil && slot.Ahead(p.stages[t.next.stage])
-		if err := p.work(ctx, r, t, slot, items, block, resume); err != nil {
-			return err
-		}
-		if t.reader != nil {
-			return p.feed(ctx, r, t, slot, &state, count)
-		}
-		p.publish(slot, t)
-		if !ahead || ctx.Err() != nil {
-			return ctx.Err()
-		}
-		next := slot.Pass(p.stages[t.next.stage], request.Parent)
-		if next == nil { // blocked: a reader whose feeder waits
-			return ctx.Err()
-		}
-		count(-1)
-		slot.Leave()
-		slot, t, items = next, t.next, nil
-		p.mu.Lock()
-		p.entered++
-		p.mu.Unlock()
-		count(1)
-		p.look()
+	ahead := t.next != nil && slot.Ahead(p.stages[t.next.stage])
+	if err := p.work(ctx, r, t, slot, items, block, resume); err != nil {
+		return err
 	}
+	if t.reader != nil {
+		return p.feed(ctx, r, t, slot, sc, &state, count)
+	}
+	p.publish(slot, t)
+	if !ahead || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	next := slot.Pass(p.stages[t.next.stage], sc.caller)
+	if next == nil { // blocked: a reader whose feeder waits
+		return nil
+	}
+	leave() // its places are the next one's
+	if items == nil {
+		return p.placed(ctx, r, t.next, next, sc, nil)
+	}
+	// The feeder waits for the reader, and not for what follows.
+	sc.branches.Go(func() { sc.add(p.placed(ctx, r, t.next, next, sc, nil)) })
+	return nil
 }
 
 // work plays what a task does between its admission and its end.
@@ -227,7 +256,7 @@ func (p *play) work(ctx context.Context, r int, t *taskPlan, slot *Slot, items <
 		replies := make(chan error)
 		for _, c := range batch {
 			block()
-			go func() { replies <- p.task(ctx, r, c, slot, nil) }()
+			go func() { replies <- p.call(ctx, r, c, slot) }()
 		}
 		var errs error
 		for i := range batch {
@@ -264,7 +293,7 @@ func (p *play) publish(slot *Slot, t *taskPlan) {
 }
 
 // feed plays the second half of a task that ends with a stream.
-func (p *play) feed(ctx context.Context, r int, t *taskPlan, slot *Slot, state *int, count func(int)) error {
+func (p *play) feed(ctx context.Context, r int, t *taskPlan, slot *Slot, sc *scope, state *int, count func(int)) error {
 	if *state == 1 {
 		count(-1)
 		*state = 0
@@ -273,12 +302,12 @@ func (p *play) feed(ctx context.Context, r int, t *taskPlan, slot *Slot, state *
 	p.look()
 	stream := make(chan struct{}, 1)
 	end := make(chan error)
-	go func() { end <- p.task(ctx, r, t.reader, slot, stream) }()
+	go func() { end <- p.task(ctx, r, t.reader, sc, slot, stream) }()
 	for _, call := range t.items {
 		if call != nil {
 			slot.Block()
 			p.look()
-			if err := errors.Join(p.task(ctx, r, call, slot, nil), slot.Resume(ctx)); err != nil {
+			if err := errors.Join(p.call(ctx, r, call, slot), slot.Resume(ctx)); err != nil {
 				break
 			}
 			p.look()
@@ -310,7 +339,7 @@ func (w world) play() error {
 		}
 		for _, t := range r.tasks {
 			tasks.Go(func() {
-				if err := p.task(ctx, i, t, nil, nil); err != nil && ctx.Err() == nil {
+				if err := p.call(ctx, i, t, nil); err != nil && ctx.Err() == nil {
 					p.fail(fmt.Errorf("a task failed: %w", err))
 				}
 			})
