@@ -1,5 +1,6 @@
 // What a state is to a step's code, and what of it is passed on by reference.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { FUNCTIONS, Supervisor, isPassedOn } from './stub.js';
 
@@ -196,18 +197,30 @@ test('a budget that is passed kills the run and names the key', async () => {
   assert.equal(after.state.small.n, 2);
 });
 
+/** How many segments a process has mapped for reading. */
+const mapsOf = (pid) => readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n').filter((line) => line.includes('memfd:millrace') && line.includes('r--s')).length;
+
 test('segments are mapped only when they are read', async () => {
   const own = await Supervisor.start({ program: FUNCTIONS });
-  const maps = async () => {
-    const { readFile } = await import('node:fs/promises');
-    return (await readFile(`/proc/${own.child.pid}/maps`, 'utf8')).split('\n').filter((line) => line.includes('memfd:millrace') && line.includes('r--s')).length;
-  };
+  const maps = () => mapsOf(own.child.pid);
   await own.fn('spread', { big });
-  assert.equal(await maps(), 0);
+  assert.equal(maps(), 0);
   await own.fn('readBig', { big });
-  assert.equal(await maps(), 1);
+  assert.equal(maps(), 1);
   own.channel.send({ message: { type: 'detach', segments: [own.arena.publish()[0]?.segment ?? (1n << 32n) | 1n] } });
   await own.fn('nothing', {});
-  assert.equal(await maps(), 0);
+  assert.equal(maps(), 0);
+  await own.stop();
+});
+
+test('a small segment that is looked at again and again is mapped', async () => {
+  const own = await Supervisor.start({ program: FUNCTIONS });
+  const maps = () => mapsOf(own.child.pid);
+  for (let n = 0; n < 80; n++) {
+    const { state } = await own.fn('touchSmall', { small: { n } });
+    assert.equal(state.small.n, n + 1);
+    if (n === 10) assert.equal(maps(), 0);
+  }
+  assert.equal(maps(), 1);
   await own.stop();
 });
