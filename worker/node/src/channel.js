@@ -30,6 +30,7 @@ export class Channel {
   /** How it waits, when this process has nothing to do before the next message. */
   #waiting = null;
   #lookOut = null;
+  #isOutputLeftOut = false;
   #closed = false;
   #onMessage;
   #onEnd;
@@ -156,7 +157,12 @@ export class Channel {
    */
   #mayBlock() {
     if (this.#inbox.isAnnounced) return false;
-    return this.#waiting === this.#forStep || process.getActiveResourcesInfo().length === 0;
+    if (this.#waiting === this.#forStep) return true;
+    if (process.getActiveResourcesInfo().length === 0) return true;
+    if (this.#isOutputLeftOut) return false;
+    this.#isOutputLeftOut = true;
+    leaveOutOutput();
+    return process.getActiveResourcesInfo().length === 0;
   }
 
   #takeIn() {
@@ -215,4 +221,13 @@ export class Channel {
     this.#lanes?.close();
     this.#socket.close();
   }
+}
+
+/**
+ * Takes this process's own output out of Node.js' active resources, among which it stands
+ * from the first time that anybody has touched it, as node:util does from version 22 on.
+ * Writing to a pipe does not need the event loop.
+ */
+function leaveOutOutput() {
+  for (const stream of [process.stdout, process.stderr]) stream.unref?.();
 }

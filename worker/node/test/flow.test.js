@@ -1,7 +1,9 @@
 // Calls, each, ropes and forward, with a supervisor that answers.
 import assert from 'node:assert/strict';
+import { setTimeout as delay } from 'node:timers/promises';
 import { after, afterEach, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { Asleep } from '../src/lanes.js';
 import { Supervisor, isPassedOn } from './stub.js';
 
 const FLOW = fileURLToPath(new URL('./fixtures/flow.js', import.meta.url));
@@ -36,6 +38,17 @@ test('argument and result are passed on by reference', async () => {
   assert.ok(isPassedOn(r, 'big'));
   assert.deepEqual(refs(results[0].rows[0]), refs(r.input.rows[0]));
   assert.equal(r.blocks.length, 0);
+});
+
+test('an executor that has used its output sleeps on the ring until it is answered', async () => {
+  const asleep = [];
+  s.onCall = async () => {
+    await delay(1);
+    asleep.push(s.lanes.out.sleeper);
+    return {};
+  };
+  await done('prints');
+  assert.ok(asleep.includes(Asleep.ON_WORD), `asleep: ${asleep}`);
 });
 
 test('options of a call', async () => {

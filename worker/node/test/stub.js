@@ -78,7 +78,7 @@ export class Supervisor {
     });
     const capabilities = ['conditions', 'calls', 'streams', ...(ringSize > 0 ? ['ring'] : [])];
     const message = { type: 'welcome', version: 1, executor: EXECUTOR, capabilities, ringSize, retainBytes: 64n << 20n, prefaultBytes: 0n, dropKeys: ['configuration', 'response'], ...welcome };
-    offerRing(s.channel, message);
+    s.lanes = offerRing(s.channel, message);
     return s;
   }
 
@@ -218,12 +218,14 @@ export function ringMemory(size, seals = libc.SEAL_SHRINK | libc.SEAL_GROW | lib
   return fd;
 }
 
-/** Sends a welcome, with a ring if it grants one. */
+/** Sends a welcome, with a ring if it grants one, whose lanes it returns. */
 export function offerRing(channel, message) {
-  if (!message.capabilities.includes('ring')) return channel.send({ message });
+  if (!message.capabilities.includes('ring')) return void channel.send({ message });
   const fd = ringMemory(message.ringSize);
   channel.send({ message }, fd);
-  channel.useRing(new Lanes(fd, message.ringSize, 1));
+  const lanes = new Lanes(fd, message.ringSize, 1);
+  channel.useRing(lanes);
+  return lanes;
 }
 
 /** Whether a key of the result is the very row of the input. */
