@@ -40,7 +40,7 @@ func (a *ahead) withdraw() {
 func (b *branch) sendAhead(st *stage, at *place, execution *pool.Execution) *ahead {
 	r, x, next := b.run, at.executor, st.next
 	if next == nil || b.scope.until == ipc.UntilStep || !x.TakesAhead() ||
-		st.edges[0].condition != nil && !x.Evaluates() || !at.slot.Ahead(next.demand) || !st.bets.place() {
+		st.edges[0].condition != nil && !x.Evaluates() || !st.bets.good() || !at.slot.Ahead(next.demand) {
 		return nil
 	}
 	// What is set in any state, because what it depends on is in none.
@@ -65,6 +65,7 @@ func (b *branch) sendAhead(st *stage, at *place, execution *pool.Execution) *ahe
 		r.account.Release(input)
 		return nil
 	}
+	st.bets.placed.Add(1)
 	return a
 }
 
@@ -77,13 +78,10 @@ const (
 	betAnyway   = 32 // one of so many, for things may have changed
 )
 
-// place reports whether to send the next one ahead.
-func (b *bets) place() bool {
-	if n := b.placed.Load(); n >= betsForFree && 2*b.lost.Load() >= n && b.skipped.Add(1)%betAnyway != 0 {
-		return false
-	}
-	b.placed.Add(1)
-	return true
+// good reports whether to send the next one ahead.
+func (b *bets) good() bool {
+	n := b.placed.Load()
+	return n < betsForFree || 2*b.lost.Load() < n || b.skipped.Add(1)%betAnyway == 0
 }
 
 // findNext sets the one step that can follow each, where it can be sent ahead: at
