@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/millrace/millrace/engine/pool"
 	"github.com/millrace/millrace/ipc"
 	"github.com/millrace/millrace/shm"
 )
@@ -40,7 +39,7 @@ func (s *session) stream(id uint64, m *ipc.Stream, table ipc.Table) error {
 		s.run.account.Release(rows(old))
 	}
 	state = state.With(row)
-	s.slot.Published(pool.Length(m.Blocks))
+	s.slot.Published(shm.Length(m.Blocks))
 	s.handOver(id, st, state, forward)
 	return nil
 }

@@ -43,6 +43,15 @@ type Block struct {
 	Length  uint64 // bytes
 }
 
+// Length returns how many bytes blocks have together.
+func Length(blocks []Block) uint64 {
+	var n uint64
+	for _, b := range blocks {
+		n += b.Length
+	}
+	return n
+}
+
 // End returns Offset+Length, and false when the sum overflows.
 func (b Block) End() (uint64, bool) { return end(b.Offset, b.Length) }
 

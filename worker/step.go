@@ -163,7 +163,7 @@ func (s *step) finish(leads *bool) *ipc.Envelope {
 		failed = s.fail(err, nil, "")
 		err = x.channel.Send(&ipc.Envelope{ID: s.id, Message: failed})
 	}
-	left := leftover{table: reply.State, published: length(done.Blocks)}
+	left := leftover{table: reply.State, published: shm.Length(done.Blocks)}
 	switch {
 	case failed != nil:
 		left.open = "the step before it has failed"
@@ -187,14 +187,6 @@ func (s *step) finish(leads *bool) *ipc.Envelope {
 		return nil
 	}
 	return next
-}
-
-func length(blocks []shm.Block) uint64 {
-	var n uint64
-	for _, b := range blocks {
-		n += b.Length
-	}
-	return n
 }
 
 // code returns what was prepared under a code.

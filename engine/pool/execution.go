@@ -19,15 +19,6 @@ type Execution struct {
 	follows  bool   // it was sent ahead
 }
 
-// Execute is Start and Wait.
-func (x *Executor) Execute(ctx context.Context, t *Task) (*Result, error) {
-	e, err := x.Start(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	return e.Wait(ctx)
-}
-
 // Start sends a task, whose end is to be waited for. Its errors are Wait's, and
 // *ipc.FrameSizeError and *ipc.MessageError, after which nothing was sent.
 func (x *Executor) Start(ctx context.Context, t *Task) (*Execution, error) {
@@ -97,10 +88,7 @@ func (e *Execution) send(after uint64, register func()) error {
 	x.outbound.Lock()
 	defer x.outbound.Unlock()
 	defer x.tell()
-	if err := x.sendOwed(); err != nil {
-		return err
-	}
-	if err := x.attach(t.Input); err != nil {
+	if err := x.sendBefore(t.Input); err != nil {
 		return err
 	}
 	if err := x.prepareLocked(&t.Code); err != nil {

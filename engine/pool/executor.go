@@ -49,7 +49,7 @@ type Code struct {
 type Task struct {
 	Code    Code
 	Execute ipc.Execute
-	// Input is held by the caller until Execute returns.
+	// Input is held by the caller until Wait returns.
 	Input   ipc.Table
 	Account *ledger.Account
 	// OnLog is called for each log line of the step, in order, and must not
@@ -61,8 +61,8 @@ type Task struct {
 	// An error is a breach of the protocol and ends the executor. Nil: all is
 	// refused.
 	OnRequest func(*ipc.Envelope) error
-	// Work, if not nil, is what the goroutine that waits in Execute does in the
-	// meantime, one function after the other. Some may be left when Execute
+	// Work, if not nil, is what the goroutine that is in Wait does in the
+	// meantime, one function after the other. Some may be left when Wait
 	// returns.
 	Work <-chan func()
 	// OnAnswer is called once the step has ended, while a function of Work may
@@ -84,16 +84,7 @@ type Result struct {
 }
 
 // Published returns how many bytes the task wrote and published.
-func (r *Result) Published() uint64 { return Length(r.Done.Blocks) }
-
-// Length returns how many bytes blocks have together.
-func Length(blocks []shm.Block) uint64 {
-	var n uint64
-	for _, b := range blocks {
-		n += b.Length
-	}
-	return n
-}
+func (r *Result) Published() uint64 { return shm.Length(r.Done.Blocks) }
 
 // FailError is a step that failed, in the executor's words.
 type FailError struct{ ipc.Fail }

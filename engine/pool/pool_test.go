@@ -253,6 +253,15 @@ func (f *fixture) task() *Task {
 	return &Task{Code: Code{ID: 1, Kind: "test"}, Account: f.account, Execute: ipc.Execute{Run: "run", Step: "step", Attempt: 1}}
 }
 
+// execute has an executor execute a task, and waits for its end.
+func execute(ctx context.Context, x *Executor, t *Task) (*Result, error) {
+	e, err := x.Start(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return e.Wait(ctx)
+}
+
 // execute runs one task on a fresh or idle executor of the behaviour.
 func (f *fixture) execute(ctx context.Context, t *testing.T, b string, change func(*Task)) (*Result, error) {
 	t.Helper()
@@ -265,7 +274,7 @@ func (f *fixture) execute(ctx context.Context, t *testing.T, b string, change fu
 	if change != nil {
 		change(task)
 	}
-	return x.Execute(ctx, task)
+	return execute(ctx, x, task)
 }
 
 func TestExecute(t *testing.T) {
@@ -443,7 +452,7 @@ func TestDescendantsDie(t *testing.T) {
 	go func() {
 		x, err := f.Acquire(ctx, spec("child:"+base), "run", "")
 		if err == nil {
-			_, err = x.Execute(ctx, f.task())
+			_, err = execute(ctx, x, f.task())
 			f.Release(x)
 		}
 		result <- err
@@ -552,7 +561,7 @@ func TestTenantsAndRunsAreKeptApart(t *testing.T) {
 		}
 		task := f.task()
 		task.Execute.Run = run
-		result, err := x.Execute(t.Context(), task)
+		result, err := execute(t.Context(), x, task)
 		if err != nil {
 			t.Fatal(err)
 		}

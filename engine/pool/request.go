@@ -60,13 +60,19 @@ func (x *Executor) Send(e *ipc.Envelope) error {
 	x.outbound.Lock()
 	defer x.outbound.Unlock()
 	defer x.tell()
-	if err := x.sendOwed(); err != nil {
-		return err
-	}
-	if err := x.attach(e.State); err != nil {
+	if err := x.sendBefore(e.State); err != nil {
 		return err
 	}
 	return x.peer.Send(e)
+}
+
+// sendBefore sends what goes ahead of a message with a table: what is owed, and
+// the segments that the executor lacks. It is called with outbound held.
+func (x *Executor) sendBefore(t ipc.Table) error {
+	if err := x.sendOwed(); err != nil {
+		return err
+	}
+	return x.attach(t)
 }
 
 // Attend is called by a function of Task.Work that is about to return, before it
