@@ -3,7 +3,6 @@ package conformance
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -72,9 +71,7 @@ var aheadCases = []testCase{
 	}},
 	{"ahead/after-forward", "what follows a step that forwards is not begun", func(c *check) {
 		s := c.startAhead("forward")
-		if !s.grantsCalls {
-			c.skipf("it does not announce calls")
-		}
+		s.need(ipc.CapabilityCalls)
 		first := s.begin("forward", c.document(`{"a":1}`))
 		second := s.ahead(first, "set")
 		first.done()
@@ -82,9 +79,7 @@ var aheadCases = []testCase{
 	}},
 	{"ahead/after-stream", "what follows a step that hands its state over is not begun", func(c *check) {
 		s := c.startAhead("feed")
-		if !s.grantsStreams {
-			c.skipf("it does not announce streams")
-		}
+		s.need(ipc.CapabilityStreams)
 		first := s.begin("feed", c.document(`{"n":0}`))
 		second := s.ahead(first, "set")
 		c.wantEnd(s.read(s.nextStream(), shm.MinStreamCapacity, ahead), "", "")
@@ -93,9 +88,7 @@ var aheadCases = []testCase{
 	}},
 	{"ahead/conditions", "what follows is begun only when the conditions of the step before it hold", func(c *check) {
 		s := c.startAhead("set")
-		if !slices.Contains(s.hello.Capabilities, ipc.CapabilityConditions) {
-			c.skipf("it does not announce conditions")
-		}
+		s.need(ipc.CapabilityConditions)
 		for condition, holds := range map[string]bool{"state.a === 1": true, "state.a === 2": false, "state.a.b.c": false} {
 			first := s.execute(ipc.Execute{Code: s.prepare("set"), Conditions: []string{condition}}, c.document(`{"a":1}`))
 			second := s.ahead(first, "identity")

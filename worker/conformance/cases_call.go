@@ -119,7 +119,7 @@ var callCases = []testCase{
 		res := r.done()
 		row, _ := res.state.Get("all")
 		c.wantValue(row, "["+strings.Join(want, ",")+"]")
-		if written := bytesOf(res.done.Blocks); written > 50_000 {
+		if written := shm.Length(res.done.Blocks); written > 50_000 {
 			c.failf("%d bytes were written for an array of 400000 bytes that were there", written)
 		}
 	}},
@@ -192,11 +192,16 @@ func (c *check) startWithCalls(behaviour string) *session {
 // the case needs or has no such behaviour.
 func (c *check) startWith(capability, behaviour string) *session {
 	s := c.start(how{})
-	if !slices.Contains(s.hello.Capabilities, capability) {
-		c.skipf("it does not announce %s", capability)
-	}
+	s.need(capability)
 	s.prepare(behaviour) // or skip
 	return s
+}
+
+// need skips the case where the program does not announce a capability.
+func (s *session) need(capability string) {
+	if !slices.Contains(s.hello.Capabilities, capability) {
+		s.check.skipf("it does not announce %s", capability)
+	}
 }
 
 // answer answers a call with a state, having attached what the caller lacks.
@@ -222,13 +227,4 @@ func numbers(n int) string {
 		list[i] = strconv.Itoa(i)
 	}
 	return "[" + strings.Join(list, ",") + "]"
-}
-
-// bytesOf is how long the blocks are together.
-func bytesOf(blocks []shm.Block) uint64 {
-	var n uint64
-	for _, b := range blocks {
-		n += b.Length
-	}
-	return n
 }

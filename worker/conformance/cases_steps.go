@@ -134,9 +134,7 @@ var stepCases = []testCase{
 	}},
 	{"step/conditions", "conditions are answered in order, a bad one with its error", func(c *check) {
 		s := c.start(how{})
-		if !slices.Contains(s.hello.Capabilities, ipc.CapabilityConditions) {
-			c.skipf("it does not announce conditions")
-		}
+		s.need(ipc.CapabilityConditions)
 		conditions := []string{"state.added.list.length > 2", "state.a === 2", "(", "state.added.text.startsWith('a')"}
 		done := s.execute(ipc.Execute{Code: s.prepare("set"), Conditions: conditions}, c.document(`{"a":1}`)).done().done
 		if len(done.Verdicts) != len(conditions) {
