@@ -7,7 +7,7 @@
  * @module
  */
 import vm from 'node:vm';
-import { Kind } from './frames.js';
+import { Kind, sizeOf } from './frames.js';
 import { Input } from './lazy.js';
 import { describe } from './errors.js';
 
@@ -48,7 +48,7 @@ function compile(condition) {
 export function evaluate(conditions, step, { table, view }, segments) {
   if (conditions.length === 0) return [];
   const rows = table.kind === Kind.OBJECT ? table.rows : [];
-  const isInPlace = (row) => row.spans.reduce((n, span) => n + span.length, 0n) > IN_PLACE;
+  const isInPlace = (row) => sizeOf(row.spans) > IN_PLACE;
   const input = new Input({ kind: Kind.OBJECT, rows: rows.filter((row) => !isInPlace(row)) }, segments);
   for (const row of rows) {
     if (isInPlace(row)) Object.defineProperty(input.state, row.key, Object.getOwnPropertyDescriptor(view, row.key));

@@ -8,13 +8,14 @@ import { Channel } from './channel.js';
 import { evaluate } from './conditions.js';
 import { argumentsText, makeConsole } from './console.js';
 import { StepError, classify, describe, jsonSafe } from './errors.js';
-import { Encoding, FrameSizeError, Kind, MAX_FRAME_SIZE, NO_TABLE, STREAM_FLAG } from './frames.js';
+import { Encoding, FrameSizeError, Kind, MAX_FRAME_SIZE, NO_TABLE, STREAM_FLAG, sizeOf } from './frames.js';
 import { Execution } from './execution.js';
 import { Feed, streamKey } from './feed.js';
 import { flowOf } from './flow.js';
 import { forwardOf } from './forward.js';
 import { Lanes } from './lanes.js';
 import { Latest, leftover } from './latest.js';
+import { Input } from './lazy.js';
 import { close, exitNow, hasFutex } from './libc.js';
 import { Segments } from './segments.js';
 import { installStructuredClone } from './clone.js';
@@ -302,13 +303,9 @@ class Executor {
   /** Whether there is a row, and none that counts as no value: null, false, 0 or "". */
   #hasValue(row) {
     if (!row) return false;
-    const size = row.spans.reduce((n, { length }) => n + Number(length), 0);
-    if (row.spans[0].encoding !== Encoding.JSON || size > LONGEST_NONE) return true;
-    const text = new Uint8Array(size);
-    let at = 0;
-    for (const span of row.spans) at += this.#segments.peek(span, text.subarray(at));
+    if (row.spans[0].encoding !== Encoding.JSON || sizeOf(row.spans) > LONGEST_NONE) return true;
     try {
-      return Boolean(JSON.parse(new TextDecoder().decode(text)));
+      return Boolean(new Input({ kind: Kind.OBJECT, rows: [row] }, this.#segments).state[row.key]);
     } catch {
       return true; // the step that reads it will say so
     }

@@ -31,6 +31,16 @@ export const STREAM_FLAG = 1;
  */
 export const refTo = ({ segment, offset, length }, encoding) => ({ segment, offset, length, encoding, flags: 0 });
 
+/**
+ * How many bytes references have together.
+ * @param {Ref[]} spans
+ */
+export function sizeOf(spans) {
+  let size = 0;
+  for (let i = 0; i < spans.length; i++) size += Number(spans[i].length);
+  return size;
+}
+
 /** @type {Table} */
 export const NO_TABLE = Object.freeze({ kind: Kind.ABSENT, rows: Object.freeze([]) });
 

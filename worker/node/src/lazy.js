@@ -19,7 +19,7 @@
  * @module
  */
 import { inspect } from 'node:util';
-import { Encoding, Kind, STREAM_FLAG } from './frames.js';
+import { Encoding, Kind, STREAM_FLAG, sizeOf } from './frames.js';
 import { MAX_TEXT } from './segments.js';
 import { StepError } from './errors.js';
 import { STREAM_TEXT } from './values.js';
@@ -180,12 +180,6 @@ export function put(target, key, value) {
   else target[key] = value;
 }
 
-function rowSize({ spans }) {
-  let size = 0;
-  for (let i = 0; i < spans.length; i++) size += Number(spans[i].length);
-  return size;
-}
-
 /**
  * A stand-in for an array or object that fills itself from its origin.
  * @param {Origin} origin gets its form, value and handler
@@ -253,7 +247,7 @@ export class Input {
   }
 
   #enter(state, row) {
-    const origin = { input: this, row, size: rowSize(row), form: 'small', decoded: false, value: undefined };
+    const origin = { input: this, row, size: sizeOf(row.spans), form: 'small', decoded: false, value: undefined };
     this.byKey.set(row.key, origin);
     if (row.spans[0].flags & STREAM_FLAG) return put(state, row.key, this.#stream(origin));
     if (row.spans[0].encoding !== Encoding.JSON) return this.#accessor(state, origin, 'bytes');

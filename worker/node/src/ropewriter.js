@@ -4,7 +4,7 @@
  * @module
  */
 import { BlockWriter } from './blockwriter.js';
-import { Encoding } from './frames.js';
+import { Encoding, sizeOf } from './frames.js';
 import { StepError } from './errors.js';
 
 /** Pieces of fewer bytes are copied: a reference costs as much, and holds their block. */
@@ -52,7 +52,7 @@ export class RopeWriter {
     const inner = between(spans, open, close);
     const first = this.#find(inner, 0, 1);
     if (!first) return;
-    const isSmall = inner.reduce((n, span) => n + span.length, 0n) < COPIED_SIZE;
+    const isSmall = sizeOf(inner) < COPIED_SIZE;
     if (isSmall) {
       this.#writer ??= new BlockWriter(this.#arena);
       this.#separate();
